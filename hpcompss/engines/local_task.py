@@ -1,0 +1,170 @@
+"""A task of the local engine: its future, how it is pickled, and how it failed."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import cloudpickle
+
+from hpcompss.engines.base import Future
+from hpcompss.engines.local_worker import COUNT
+from hpcompss.engines.machine import process_memory
+from hpcompss.engines.placement import size
+from hpcompss.errors import InputError
+from hpcompss.trial import Failure, FailureKind, Resources
+
+__all__ = ["LocalFuture", "death", "overrun", "pickled_task"]
+
+
+class LocalFuture(Future):
+    """A task of the local engine. Its result stays pickled until somebody asks for it, or for ever in the master.
+
+    Its attributes are the engine's to set.
+
+    Attributes:
+        owner: Identifies the engine.
+        number: Its place in the order of submission.
+        resources: What it asks for.
+        missing: How many results it still waits for.
+        dependents: The tasks that wait for its result.
+        attempts: How often it was sent in vain.
+    """
+
+    done = False
+    started: float | None = None
+    progress: Mapping[str, float] = MappingProxyType({})
+    place = ""
+
+    def __init__(
+        self,
+        owner: object,
+        number: int,
+        resources: Resources,
+        task: bytes | memoryview,
+        dependencies: Sequence[LocalFuture],
+    ) -> None:
+        self.owner = owner
+        self.number = number
+        self.resources = resources
+        self.missing = 0
+        self.dependents: list[LocalFuture] = []
+        self.attempts = 0
+        self._task = task
+        self._dependencies = dependencies
+        self._pickled: bytes | memoryview | None = None
+        self._value: Any = None
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError("a future must be an argument of the task, or stand in a list, tuple or dict that is one")
+
+    def result(self) -> Any:
+        if not self.done:
+            raise RuntimeError("this task is not done: wait for it first")
+        if self._pickled is not None:
+            try:
+                self._value = pickle.loads(self._pickled)
+            except Exception as error:
+                reason = f"its result cannot be read by the master: {type(error).__name__}: {error}"
+                self._value = Failure(FailureKind.EXCEPTION, reason)
+            self._pickled = None
+        return self._value
+
+    def messages(self) -> list[bytes | memoryview]:
+        """Returns what a worker needs to run the task: the task, and the results it depends on, all pickled."""
+        return [self._task, *(dependency._pickled_result() for dependency in self._dependencies)]
+
+    def start(self, now: float, place: str) -> None:
+        """Notes that a worker has it."""
+        self.started = now
+        self.place = place
+        self._task = b""
+        self._dependencies = ()
+
+    def settle(self, pickled: bytes | memoryview) -> list[LocalFuture]:
+        """Takes the pickled result and returns the tasks that waited for it."""
+        self.done = True
+        self._pickled = pickled
+        self._task = b""
+        self._dependencies = ()
+        dependents, self.dependents = self.dependents, []
+        return dependents
+
+    def _pickled_result(self) -> bytes | memoryview:
+        if self._pickled is None:
+            pickled: bytes = cloudpickle.dumps(self._value)
+            return pickled
+        return self._pickled
+
+
+def pickled_task(function: Callable[..., Any], arguments: Sequence[Any], dependencies: int) -> memoryview:
+    """Returns the message that has a worker call ``function(*arguments)``.
+
+    Args:
+        function: The task.
+        arguments: Its arguments, with a `Dependency` in place of each result that will follow the message.
+        dependencies: How many results will follow.
+
+    Raises:
+        InputError: A part of it does not pickle.
+    """
+    buffer = io.BytesIO()
+    buffer.write(COUNT.pack(dependencies))
+    try:
+        cloudpickle.dump((function, arguments), buffer)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(_what_does_not_pickle(function, arguments, error)) from None
+    return buffer.getbuffer()
+
+
+def _what_does_not_pickle(function: Callable[..., Any], arguments: Sequence[Any], error: Exception) -> str:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    parts = [(f"the function {name}", function)]
+    parts += [(f"argument {number} of {name}", argument) for number, argument in enumerate(arguments, 1)]
+    for what, part in parts:
+        try:
+            cloudpickle.dumps(part)
+        except Exception as reason:
+            return f"{what} cannot be sent to a worker ({reason}): have the task itself make what cannot be sent"
+    return f"the task {name} cannot be sent to a worker ({error})"
+
+
+def overrun(future: LocalFuture, now: float, process: int) -> Failure | None:
+    """Returns how a running task is past its limits, or None.
+
+    Args:
+        future: The task.
+        now: The time (`time.monotonic`).
+        process: The id of its process.
+    """
+    limit, memory = future.resources.time_limit, future.resources.memory
+    if limit is not None and future.started is not None and now - future.started > limit:
+        return Failure(FailureKind.TIME_LIMIT, f"ran past its limit of {limit:g} s")
+    used = process_memory(process) if memory else None
+    if memory and used and used > memory:
+        return Failure(FailureKind.MEMORY, f"used {size(used)} of the {size(memory)} it asked for")
+    return None
+
+
+def death(status: int | None) -> str:
+    """Returns why a task failed whose process ended by itself.
+
+    Args:
+        status: The exit status, negative for a signal, None when it is not known.
+    """
+    if status is None:
+        return "its process does not react, not even to a kill"
+    if status >= 0:
+        return f"its process exited with status {status}"
+    if -status == signal.SIGKILL:
+        return (
+            "its process was killed by signal 9: most likely the kernel's out-of-memory killer; "
+            "ask for more memory a trial or run fewer at once"
+        )
+    return f"its process was killed by signal {-status} ({(signal.strsignal(-status) or 'unknown').lower()})"

@@ -1,0 +1,117 @@
+"""Where tasks fit on one machine: how many cores, GPUs and shares of a GPU are left beside what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from hpcompss.engines.machine import available_cores, available_gpus, available_memory
+from hpcompss.errors import InputError
+from hpcompss.trial import Resources
+
+__all__ = ["Machine", "Shape"]
+
+Shape = tuple[int, float]
+"""What a worker holds: cores, and GPUs (a fraction below 1 is a share of one)."""
+
+ROUNDING = 1e-9
+"""Tolerance for sums of shares: three thirds are one GPU."""
+
+
+class Machine:
+    """What of this machine may be used.
+
+    Args:
+        workers: How many tasks may run at once, or None for no bound but the others.
+        cores: How many cores, or None for all that this process may use.
+        gpus: The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or how many, or None for all that are visible.
+        memory: Bytes of memory, or None for all that this process may use.
+
+    Raises:
+        InputError: An argument is out of its range.
+    """
+
+    def __init__(
+        self, workers: int | None, cores: int | None, gpus: Sequence[str] | int | None, memory: int | None
+    ) -> None:
+        for name, value in (("workers", workers), ("cores", cores), ("memory", memory)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}", key=f"engine.{name}")
+        if isinstance(gpus, str) or (isinstance(gpus, int) and gpus < 0):
+            raise InputError(f"gpus must be a list of names or a number from 0, not {gpus!r}", key="engine.gpus")
+        self.workers = workers
+        self.cores = available_cores() if cores is None else cores
+        self.memory = available_memory() if memory is None else memory
+        self._stated_gpus = gpus
+
+    @cached_property
+    def gpus(self) -> tuple[str, ...]:
+        """The names of the GPUs; looked for only when a task asks for one, as that may take a second."""
+        stated = self._stated_gpus
+        if stated is None:
+            return available_gpus()
+        return tuple(dict.fromkeys(map(str, range(stated) if isinstance(stated, int) else stated)))
+
+    def capacity(self, resources: Resources) -> int:
+        """Returns how many tasks of this shape run at once; 0 when none ever can."""
+        bounds = [self.cores // resources.cpu]
+        if self.workers is not None:
+            bounds.append(self.workers)
+        if resources.gpu:
+            bounds.append(self._gpu_capacity(resources.gpu))
+        if resources.memory:
+            bounds.append(self.memory // resources.memory)
+        return min(bounds)
+
+    def impossible(self, resources: Resources) -> InputError:
+        """Returns the error for a task of which not even one can run."""
+        if resources.cpu > self.cores:
+            key, wanted, there = "cpu", f"{resources.cpu} cpus", str(self.cores)
+        elif resources.gpu and not self._gpu_capacity(resources.gpu):
+            key, wanted, there = "gpu", f"{resources.gpu:g} GPU{'s' * (resources.gpu > 1)}", str(len(self.gpus))
+        else:
+            key, wanted, there = "memory", f"{size(resources.memory or 0)} of memory", size(self.memory)
+        text = f"a trial asks for {wanted}, this machine has {there}: lower resources.{key}"
+        return InputError(text, key=f"resources.{key}")
+
+    def room(self, shape: Shape, held: Iterable[tuple[Shape, tuple[str, ...]]]) -> tuple[str, ...] | None:
+        """Returns the GPUs (none, for a shape without) that one more worker would get, or None when it does not fit.
+
+        Args:
+            shape: What it asks for.
+            held: The shape and the GPUs of each worker there is.
+        """
+        cpu, gpu = shape
+        workers = list(held)
+        if self.workers is not None and len(workers) >= self.workers:
+            return None
+        if cpu + sum(other[0] for other, _ in workers) > self.cores:
+            return None
+        if gpu == 0:
+            return ()
+        used = dict.fromkeys(self.gpus, 0.0)
+        for other, names in workers:
+            for name in names:
+                used[name] += min(other[1], 1.0)
+        share, count = min(gpu, 1.0), max(1, int(gpu))
+        # The least used first: two halves share a GPU only when none is free.
+        free = sorted((name for name in used if used[name] + share <= 1 + ROUNDING), key=used.__getitem__)[:count]
+        return tuple(sorted(free, key=self.gpus.index)) if len(free) == count else None
+
+    def _gpu_capacity(self, gpu: float) -> int:
+        if gpu >= 1:
+            return len(self.gpus) // int(gpu)
+        return len(self.gpus) * int(1 / gpu + ROUNDING)
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes for people.
+
+    >>> size(2_130_000_000)
+    '2.13 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,68 @@
+"""Finding what a workflow names as ``file.py:name`` or ``module:name``."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpcompss.errors import InputError, nearest
+
+__all__ = ["load_attribute"]
+
+
+def load_attribute(reference: str) -> Any:
+    """Returns what ``reference`` names, importing its module once a process.
+
+    Args:
+        reference: ``/path/file.py:name`` or ``package.module:name``; a name may be dotted.
+
+    Raises:
+        InputError: The reference is malformed, or the file, module or name does not exist.
+        Exception: What the module raises while it is imported.
+    """
+    place, colon, name = reference.rpartition(":")
+    if not (place and colon and name):
+        raise InputError(f"{reference!r} must read file.py:name or module:name")
+    module = _from_file(place) if place.endswith(".py") else _from_name(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            public = [each for each in vars(module) if not each.startswith("_")]
+            raise InputError(f"{place} has no {name!r}; {nearest(name, public)}")
+        found = getattr(found, part)
+    return found
+
+
+@functools.cache
+def _from_file(place: str) -> ModuleType:
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    # Its neighbours import as they would if it were run as a script.
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    # A name of its own, so that digits.py does not hide an installed module called digits.
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise InputError(f"{path} is no Python module")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _from_name(place: str) -> ModuleType:
+    if importlib.util.find_spec(place.partition(".")[0]) is None:
+        raise InputError(f"there is no module {place!r} on the Python path; for a file write {place}.py:name")
+    return importlib.import_module(place)

@@ -1,0 +1,195 @@
+"""The records of a study: what a trial asks for, what it tried, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+import math
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from hpcompss.errors import InputError, nearest
+
+__all__ = [
+    "Configuration",
+    "Failure",
+    "FailureKind",
+    "Resources",
+    "Result",
+    "Trial",
+    "TrialState",
+    "Value",
+    "result_of",
+]
+
+REASON_LENGTH = 500
+"""Characters of an error's message that go into the one-line reason."""
+
+Value: TypeAlias = int | float | str | bool
+"""What a hyper-parameter can be."""
+
+Configuration = dict[str, Value]
+"""One choice of every active hyper-parameter, by name; an inactive one is absent."""
+
+
+class TrialState(str, enum.Enum):
+    """Where a trial stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class FailureKind(str, enum.Enum):
+    """Why a task gave no result."""
+
+    EXCEPTION = "exception"
+    """The function raised."""
+    NOT_FINITE = "not_finite"
+    """The objective's value was NaN or infinite."""
+    TIME_LIMIT = "time_limit"
+    """It ran past ``Resources.time_limit`` and was killed."""
+    MEMORY = "memory"
+    """It grew past ``Resources.memory`` and was killed."""
+    DIED = "died"
+    """Its process ended by itself: a signal (segmentation fault, the kernel's out-of-memory killer) or an exit."""
+    CANCELLED = "cancelled"
+    """The master cancelled it."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial asks for.
+
+    Attributes:
+        cpu: Cores, and so threads; at least 1.
+        gpu: GPUs; a fraction below 1 shares one GPU between trials, 0 hides all of them.
+        memory: Bytes its process may hold resident, or None for no limit.
+        time_limit: Seconds it may run, or None for no limit.
+    """
+
+    cpu: int = 1
+    gpu: float = 0
+    memory: int | None = None
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cpu < 1:
+            raise InputError(f"a trial needs at least 1 cpu, not {self.cpu}")
+        if not (0 <= self.gpu <= 1 or (1 < self.gpu < math.inf and self.gpu == int(self.gpu))):
+            raise InputError(f"gpu is 0, a fraction below 1, or a whole number, not {self.gpu}")
+        if self.memory is not None and self.memory < 1:
+            raise InputError(f"a trial needs at least 1 byte of memory, not {self.memory}")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise InputError(f"a trial's time_limit is above 0 seconds, not {self.time_limit}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task gave no result: an error as data, which an engine returns in place of the task's value.
+
+    Attributes:
+        kind: What sort of end it was.
+        reason: One line for the user.
+        traceback: The Python traceback where there is one, else empty.
+    """
+
+    kind: FailureKind
+    reason: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Returns what a task raised, with the traceback from the first frame that is not this package's."""
+        trace = error.__traceback__
+        while trace is not None and _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents:
+            trace = trace.tb_next
+        text = "".join(traceback.TracebackException(type(error), error, trace).format())
+        return cls(FailureKind.EXCEPTION, _one_line(error), text)
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:
+        lines = []  # an error whose __str__ fails is still an error
+    name = type(error).__name__
+    return f"{name}: {lines[0]}"[:REASON_LENGTH] if lines else name
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a trial.
+
+    Attributes:
+        value: The objective, or None when the trial failed.
+        metrics: The other figures it reported, by name.
+        epoch: The epoch (counted from 1) that gave the value, or None where there are no epochs.
+        seconds: How long it ran.
+        failure: Why it failed, or None.
+        curves: Each metric's value after every epoch; kept in the journal, not in the master's memory.
+        warnings: What the user should know about this trial although it did not fail.
+    """
+
+    value: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    epoch: int | None = None
+    seconds: float = 0.0
+    failure: Failure | None = None
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and what came of it.
+
+    Attributes:
+        number: Counted from 0 in the order of suggestion.
+        configuration: The values of the active hyper-parameters.
+        state: Where it stands.
+        result: What came of it, or None while it runs.
+    """
+
+    number: int
+    configuration: Configuration
+    state: TrialState = TrialState.RUNNING
+    result: Result | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The objective, or None while it runs or when it failed."""
+        return None if self.result is None else self.result.value
+
+
+def result_of(value: Any, metric: str) -> Result:
+    """Returns the result of a trial whose function returned ``value``: a number, or metrics by name.
+
+    Raises:
+        InputError: It is neither, or the metrics lack the objective.
+    """
+    metrics: dict[str, float] = {}
+    if isinstance(value, Mapping):
+        metrics = {str(name): _number(name, each) for name, each in value.items()}
+        if metric not in metrics and len(metrics) != 1:
+            raise InputError(f"the objective {metric!r} is not among what was returned; {nearest(metric, metrics)}")
+        objective = metrics.get(metric, next(iter(metrics.values())))
+    else:
+        objective = _number(metric, value)
+    if not math.isfinite(objective):
+        return Result(None, metrics, failure=Failure(FailureKind.NOT_FINITE, f"{metric} is {objective}"))
+    return Result(objective, metrics)
+
+
+def _number(name: object, value: Any) -> float:
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{name} must be a number, not {value!r}")

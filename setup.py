@@ -1,0 +1,90 @@
+"""Set-up of hpcompss: its metadata and what it depends on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# The CPU-only wheel is half the size, but exists for this platform only; elsewhere the full one is CPU-only anyway.
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+
+KERAS = ["keras>=3.6", "scikit-learn>=1.4", "pillow>=10.3"]
+TENSORFLOW = ["tensorflow>=2.18", *KERAS]
+TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELSEWHERE}", *KERAS]
+PEERS = ["keras-tuner>=1.4.7", "optuna>=4.0", "psutil>=5.9"]
+
+
+def version() -> str:
+    """Returns the version that the package states, without importing it."""
+    match = re.search(r'^__version__ = "(.+)"$', (ROOT / "hpcompss" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    if match is None:
+        raise SystemExit('setup.py: hpcompss/__init__.py has no line  __version__ = "..."')
+    return match.group(1)
+
+
+def long_description() -> str:
+    """Returns the README, or nothing where it was not shipped."""
+    readme = ROOT / "README.rst"
+    return readme.read_text("utf-8") if readme.exists() else ""
+
+
+setup(
+    name="hpcompss",
+    version=version(),
+    description="Hyper-parameter search for Keras models, and anything else, on a laptop or a COMPSs cluster",
+    long_description=long_description(),
+    long_description_content_type="text/x-rst",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["hpcompss", "hpcompss.*"]),
+    package_data={"hpcompss": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "cloudpickle>=3.0",
+        "hyperopt>=0.3",  # 0.2.7 does not import without pkg_resources, and its anneal fails on NumPy 2.4
+        "numpy>=1.26",
+        "pydantic>=2.7",
+        "pyyaml>=6.0.1",
+        "rich>=13.7",
+        "scipy>=1.12",
+    ],
+    extras_require={
+        "tensorflow": TENSORFLOW,
+        "tensorflow-cpu": TENSORFLOW_CPU,
+        "compss": ["pycompss>=3.3"],
+        "dask": ["dask[distributed]>=2024.8"],
+        "ray": ["ray>=2.40"],
+        "mpi": ["mpi4py>=4.0"],
+        "report": ["plotly>=5.24"],
+        "test": [
+            *TENSORFLOW_CPU,
+            *PEERS,
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "pytest>=8.3",
+            "ruff>=0.9",
+            "types-PyYAML",
+        ],
+        "bench": [*TENSORFLOW_CPU, *PEERS],
+    },
+    entry_points={"console_scripts": ["hpcompss = hpcompss.main:main"]},
+)
