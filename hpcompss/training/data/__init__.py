@@ -1,0 +1,9 @@
+"""Data sets for training: read from anywhere, decoded once a node, shared by its processes as memory-mapped arrays."""
+
+from __future__ import annotations
+
+from hpcompss.training.data.data_set import DataSet, describe
+from hpcompss.training.data.loading import load_data
+from hpcompss.training.data.specification import DataSpecification
+
+__all__ = ["DataSet", "DataSpecification", "describe", "load_data"]

@@ -1,0 +1,42 @@
+"""From a specification to a data set: read and decoded the first time, mapped from the cache ever after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hpcompss.training.data.data_set import DataSet
+from hpcompss.training.data.specification import DataSpecification
+
+__all__ = ["load_data"]
+
+
+def load_data(specification: DataSpecification, *, cache_directory: str | os.PathLike[str] | None = None) -> DataSet:
+    """Returns the data that ``specification`` states.
+
+    The first call on a node reads and decodes it into the cache, while other processes that ask for the same wait;
+    later calls only map files. What a function returns is kept until its module's file changes: to have it called again
+    because what it reads has changed, delete its folder in the cache.
+
+    Args:
+        specification: What the user stated.
+        cache_directory: Where decoded arrays are kept; by default ``$HPCOMPSS_CACHE``, else
+            ``$XDG_CACHE_HOME/hpcompss``, else ``~/.cache/hpcompss``.
+
+    Raises:
+        InputError: The data is absent, damaged, of an unknown format, without labels, or too small for what is asked;
+            or the cache cannot be written.
+        MissingExtraError: A package that reads this data is not installed.
+    """
+    # NumPy is imported only when data is really loaded: the master imports this module too, and must start at once.
+    from hpcompss.training.data.cache import cached, default_directory
+    from hpcompss.training.data.sources import find_source
+    from hpcompss.training.data.split import split
+
+    directory = default_directory() if cache_directory is None else Path(cache_directory)
+    source = find_source(specification)
+    entry = cached(directory, source.title, source.identity, source.read)
+    name = specification.title
+    if specification.function is not None:
+        name += f" (called {entry.created})"
+    return split(specification, entry, name)

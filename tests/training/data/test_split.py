@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcompss.errors import InputError
+from hpcompss.training.data.split import select
+
+
+def numbered(count, classes=4):
+    """Rows whose feature is their number, and their class."""
+    numbers = np.arange(count)
+    return numbers, numbers % classes
+
+
+@pytest.fixture
+def source(archive_of):
+    """100 training rows and 40 test rows of 4 classes."""
+    x, y = numbered(140)
+    return archive_of(x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    fraction=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_each_class_gives_its_share(sizes, fraction, seed):
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    count = round(fraction * len(y))
+    chosen, others = select(y, count, np.random.RandomState(seed))
+    assert sorted([*chosen, *others]) == list(range(len(y)))
+    assert len(chosen) == count
+    share = count / len(y)
+    taken = np.bincount(y[chosen], minlength=len(sizes))
+    # Sainte-Lague may miss a quota by more than 1 with many parties, but not by much.
+    assert np.all(np.abs(taken - share * np.array(sizes)) < 1.5)
+
+
+def test_real_targets_are_drawn_at_random():
+    chosen, others = select(np.linspace(0, 1, 50), 10, np.random.RandomState(0))
+    assert sorted([*chosen, *others]) == list(range(50))
+
+
+def test_a_class_of_one_row_stays_in_training():
+    y = np.array([0] * 50 + [1])
+    for seed in range(20):
+        assert 50 not in select(y, 10, np.random.RandomState(seed))[0]
+
+
+def test_the_default_split(load, source):
+    data = load(path=source)
+    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (80, 20, 40)
+    assert np.bincount(data.y_val).tolist() == [5, 5, 5, 5]
+    assert sorted([*data.x_train, *data.x_val]) == list(range(100))
+    np.testing.assert_array_equal(data.x_train % 4, data.y_train)
+    np.testing.assert_array_equal(data.x_val % 4, data.y_val)
+    np.testing.assert_array_equal(data.x_test, np.arange(100, 140))
+    assert all(isinstance(array, np.memmap) for array in (data.x_train, data.y_train, data.x_val, data.x_test))
+
+
+def test_rows_come_in_random_order(load, source):
+    assert load(path=source).x_train.tolist() != sorted(load(path=source).x_train)
+
+
+def test_the_seed_decides_the_split(load, source):
+    first, same, other = load(path=source), load(path=source, seed=0), load(path=source, seed=1)
+    np.testing.assert_array_equal(first.x_val, same.x_val)
+    assert first.x_val.tolist() != other.x_val.tolist()
+
+
+def test_the_split_of_a_seed_stays_what_it_was(load, source):
+    assert load(path=source, seed=7, validation=4).x_val.tolist() == [41, 64, 14, 63]
+
+
+def test_subsets(load, source):
+    data = load(path=source, train=40, test=0.1, validation=0.25)
+    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (30, 10, 4)
+    assert np.bincount([*data.y_train, *data.y_val]).tolist() == [10, 10, 10, 10]
+    assert np.bincount(data.y_test).tolist() == [1, 1, 1, 1]
+    assert data.x_test.min() >= 100
+    assert len(set(data.x_train.tolist()) | set(data.x_val.tolist())) == 40
+
+
+def test_a_fraction_and_the_same_count_share_one_entry(load, source, cache):
+    load(path=source, validation=0.2)
+    load(path=source, validation=20, train=1.0, test=40)
+    assert len(list(cache.glob("*/train-*/"))) == 1
+    assert not list(cache.glob("*/test-*/"))
+
+
+def test_a_test_set_is_split_off_when_there_is_none(load, archive_of):
+    x, y = numbered(100)
+    path = archive_of(x_train=x, y_train=y)
+    assert load(path=path).x_test is None
+    data = load(path=path, test=0.2, validation=0.5)
+    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (40, 40, 20)
+    assert sorted([*data.x_train, *data.x_val, *data.x_test]) == list(range(100))
+    assert np.bincount(data.y_test).tolist() == [5, 5, 5, 5]
+    # The test set is the same whatever the training set.
+    np.testing.assert_array_equal(load(path=path, test=0.2, train=10).x_test, data.x_test)
+
+
+def test_a_validation_set_of_the_source_is_used_whole(load, archive_of):
+    x, y = numbered(30)
+    path = archive_of(x_train=x[:20], y_train=y[:20], x_val=x[20:], y_val=y[20:])
+    data = load(path=path, train=8)
+    assert len(data.y_train) == 8
+    np.testing.assert_array_equal(data.x_val, np.arange(20, 30))
+    x_all, y_all = data.training_and_validation()
+    assert sorted(x_all) == sorted([*data.x_train, *range(20, 30)])
+    np.testing.assert_array_equal(x_all % 4, y_all)
+
+
+def test_training_and_validation_are_one_mapped_array(load, source):
+    data = load(path=source)
+    x, y = data.training_and_validation()
+    assert isinstance(x, np.memmap)
+    np.testing.assert_array_equal(x, np.concatenate([data.x_train, data.x_val]))
+    np.testing.assert_array_equal(y, np.concatenate([data.y_train, data.y_val]))
+
+
+def test_a_validation_set_may_miss_classes(load, source):
+    assert len(load(path=source, validation=2).y_val) == 2
+
+
+def test_a_damaged_split_is_made_again(load, source, cache):
+    expected = load(path=source).x_val.tolist()
+    next(cache.glob("*/train-*/x_train.npy")).unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert load(path=source).x_val.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train": 101}, "data.train: 101 examples are asked for, but there are only 100 training examples"),
+        ({"test": 41}, "data.test: 41 examples are asked for, but there are only 40 test examples"),
+        ({"validation": 101}, "data.validation: 101 examples are asked for, but there are only 100 training examples"),
+        ({"validation": 100}, "data.validation: nothing is left to train on: ask for less"),
+        ({"train": 10, "validation": 10}, "data.validation: nothing is left to train on: ask for less"),
+        ({"validation": 0.001}, "data.validation: 0.001 of 100 training examples is none"),
+        ({"train": 0.001}, "data.train: 0.001 of 100 training examples is none"),
+        ({"test": 0.001}, "data.test: 0.001 of 40 test examples is none"),
+    ],
+)
+def test_more_or_less_than_there_is(load, source, keys, message):
+    with pytest.raises(InputError) as error:
+        load(path=source, **keys)
+    assert str(error.value) == message
+
+
+def test_a_test_split_that_leaves_nothing(load, archive_of):
+    x, y = numbered(10)
+    with pytest.raises(InputError, match=r"data.test: nothing is left to train on"):
+        load(path=archive_of(x_train=x, y_train=y), test=10)
+
+
+def test_a_validation_split_of_a_source_that_has_one(load, archive_of):
+    x, y = numbered(30)
+    path = archive_of(x_train=x, y_train=y, x_val=x, y_val=y)
+    with pytest.raises(InputError, match=r"data.validation: '.*' has a validation set of its own, of 30: leave"):
+        load(path=path, validation=0.2)
