@@ -1,0 +1,78 @@
+"""Search algorithms, by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hpcompss.errors import InputError, nearest
+from hpcompss.samplers.base import Sampler, SpaceExhausted
+from hpcompss.samplers.history import History
+from hpcompss.space.space import Space
+
+__all__ = ["SAMPLERS", "History", "Sampler", "SpaceExhausted", "check_sampler", "make_sampler"]
+
+SAMPLERS: dict[str, str] = {
+    "grid": "hpcompss.samplers.grid:Grid",
+    "random": "hpcompss.samplers.random:Random",
+    "hyperopt": "hpcompss.samplers.hyperopt:Hyperopt",
+}
+"""The samplers' classes as ``module:class``, imported when asked for."""
+
+KEY = "search.sampler"
+
+
+def make_sampler(
+    sampler: str | Mapping[str, Any] | Sampler,
+    space: Space,
+    *,
+    seed: int,
+    allow_duplicates: bool = False,
+    **options: Any,
+) -> Sampler:
+    """Returns the sampler of a name; one that was made elsewhere is returned as it is.
+
+    Args:
+        sampler: A name of `SAMPLERS`, or a mapping of that ``name`` and options, such as
+            ``{"name": "grid", "order": "shuffled"}``.
+        space: What may vary.
+        seed: Makes its choices repeatable.
+        allow_duplicates: Whether a configuration may be suggested again.
+        **options: More of the sampler's own arguments.
+
+    Raises:
+        InputError: The sampler or an option is unknown, or the sampler cannot use its value or the space.
+    """
+    if isinstance(sampler, Sampler):
+        return sampler
+    cls, arguments = _class_and_options(sampler, options)
+    try:
+        return cls(space, seed=seed, allow_duplicates=allow_duplicates, **arguments)
+    except InputError as error:
+        raise InputError(error.message, key=KEY) from None
+
+
+def check_sampler(sampler: str | Mapping[str, Any]) -> None:
+    """Raises `InputError` where the sampler or one of its options is unknown; for use before the space is known."""
+    _class_and_options(sampler, {})
+
+
+def _class_and_options(
+    sampler: str | Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[type[Sampler], dict[str, Any]]:
+    stated = dict(sampler) if isinstance(sampler, Mapping) else {"name": sampler}
+    name = stated.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"a sampler is given by its name ({', '.join(SAMPLERS)}), not as {sampler!r}", key=KEY)
+    if name not in SAMPLERS:
+        raise InputError(f"unknown sampler {name!r}; {nearest(name, SAMPLERS)}", key=KEY)
+    module, _, attribute = SAMPLERS[name].partition(":")
+    cls: type[Sampler] = getattr(importlib.import_module(module), attribute)
+    known = [each for each in inspect.signature(cls).parameters if each not in ("space", "seed", "allow_duplicates")]
+    for option in (*stated, *options):
+        if option not in known:
+            hint = nearest(str(option), known) if known else "it has none"
+            raise InputError(f"the {name} sampler has no option {option!r}; {hint}", key=KEY)
+    return cls, {**stated, **options}

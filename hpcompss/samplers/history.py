@@ -1,0 +1,59 @@
+"""What a sampler learns from: the finished trials as compact arrays, appended to and never rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcompss.space.space import Key, Space
+from hpcompss.trial import Trial, TrialState
+
+__all__ = ["History"]
+
+
+class History:
+    """The finished trials of a study, in the order in which they became known.
+
+    Args:
+        space: Their space.
+        direction: ``"minimize"`` or ``"maximize"``.
+    """
+
+    def __init__(self, space: Space, direction: str) -> None:
+        self.space = space
+        self._sign = -1.0 if direction == "maximize" else 1.0
+        self._units = np.empty((16, len(space)))
+        self._losses = np.empty(16)
+        self._count = 0
+        self.keys: set[Key] = set()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def units(self) -> NDArray[np.float64]:
+        """The configurations in the unit cube: shape (trials, parameters), NaN where inactive."""
+        return self._units[: self._count]
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial."""
+        return self._losses[: self._count]
+
+    def append(self, trial: Trial) -> None:
+        """Adds a finished trial."""
+        if self._count == len(self._losses):
+            self._units = np.concatenate([self._units, np.empty_like(self._units)])
+            self._losses = np.concatenate([self._losses, np.empty_like(self._losses)])
+        self._units[self._count] = self.space.encode(trial.configuration)
+        succeeded = trial.state is TrialState.COMPLETE and trial.value is not None
+        self._losses[self._count] = self._sign * trial.value if succeeded and trial.value is not None else np.nan
+        self._count += 1
+        self.keys.add(self.space.key(trial.configuration))
+
+    def extend(self, trials: Iterable[Trial]) -> None:
+        """Adds finished trials in order."""
+        for trial in trials:
+            self.append(trial)
