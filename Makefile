@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-bench
-	@for benchmark in benchmarks/[a-z]*.py; do \
+	@for benchmark in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
 
 clean:

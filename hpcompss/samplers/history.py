@@ -24,8 +24,8 @@ class History:
     def __init__(self, space: Space, direction: str) -> None:
         self.space = space
         self._sign = -1.0 if direction == "maximize" else 1.0
-        self._units = np.empty((16, len(space)))
-        self._losses = np.empty(16)
+        self._units: NDArray[np.float64] = np.empty((16, len(space)))
+        self._losses: NDArray[np.float64] = np.empty(16)
         self._count = 0
         self.keys: set[Key] = set()
 

@@ -76,7 +76,7 @@ class ArrayFile:
 
     def _write_header(self) -> None:
         # NumPy leaves room in the header for the first axis to grow, so that both headers have one length.
-        header = {
+        header: dict[str, Any] = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
             "fortran_order": False,
             "shape": (self.rows, *self.row_shape),
