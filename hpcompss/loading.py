@@ -63,6 +63,7 @@ def _from_file(place: str) -> ModuleType:
 
 
 def _from_name(place: str) -> ModuleType:
-    if importlib.util.find_spec(place.partition(".")[0]) is None:
+    package = place.partition(".")[0]
+    if not package or importlib.util.find_spec(package) is None:
         raise InputError(f"there is no module {place!r} on the Python path; for a file write {place}.py:name")
     return importlib.import_module(place)

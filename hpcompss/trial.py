@@ -100,6 +100,10 @@ class Failure:
     reason: str
     traceback: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("reason", "traceback"):
+            object.__setattr__(self, name, _printable(getattr(self, name)))
+
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Returns what a task raised, with the traceback from the first frame that is not this package's."""
@@ -117,6 +121,13 @@ def _one_line(error: BaseException) -> str:
         lines = []  # an error whose __str__ fails is still an error
     name = type(error).__name__
     return f"{name}: {lines[0]}"[:REASON_LENGTH] if lines else name
+
+
+def _printable(text: str) -> str:
+    """Returns a text without what upsets a terminal (its control codes) or UTF-8 (file names that are no text)."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -190,6 +201,6 @@ def _number(name: object, value: Any) -> float:
     try:
         if not isinstance(value, str | bytes):
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"{name} must be a number, not {value!r}")

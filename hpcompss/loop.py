@@ -1,0 +1,267 @@
+"""The loop of a search: ask, record, submit, wait, record, until a limit is met."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from hpcompss.engines.base import Engine, Future
+from hpcompss.errors import HpcompssError, InputError
+from hpcompss.graph import TrialGraph
+from hpcompss.samplers import SpaceExhausted
+from hpcompss.space import Space
+from hpcompss.study import Study
+from hpcompss.trial import Failure, FailureKind, Resources, Result, Trial
+
+__all__ = ["Loop", "Snapshot", "StudyFailed", "check_limit"]
+
+ALIKE = 3
+"""So many first trials that fail in the same way end the study: the fault is then in what they share."""
+
+TURN = 0.2
+"""Seconds between two looks at limits and signals while nothing finishes."""
+
+SHORT = 0.05
+"""Seconds of a trial below which the engine is given some in advance, so that no worker waits for the journal."""
+
+AHEAD = 8
+"""How many short trials a slot is given in advance."""
+
+
+class StudyFailed(HpcompssError):
+    """The first trials all failed alike. Its traceback is that of the user's code."""
+
+    def __init__(self, reason: str, traceback: str) -> None:
+        super().__init__(
+            f"the first {ALIKE} trials failed in the same way ({reason}), so the study stopped: mend that, "
+            "then start it anew"
+        )
+        self.traceback = traceback
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How a search stands, for those who watch it.
+
+    Attributes:
+        study: The study.
+        running: The trials that run, with their futures.
+        finished: The trials that finished since the last snapshot.
+        trials: How many trials the study shall have, or None.
+        seconds_left: Seconds left to start trials in, or None.
+        slots: How many trials run at once.
+        stopping: Why no further trial starts, or an empty string.
+    """
+
+    study: Study
+    running: Sequence[tuple[Trial, Future]]
+    finished: Sequence[Trial]
+    trials: int | float | None
+    seconds_left: float | None
+    slots: int
+    stopping: str
+
+
+def check_limit(space: Space, allow_duplicates: bool, trials: int | None, seconds: float | None) -> None:
+    """Raises `InputError` where a search would never end by itself."""
+    if trials is None and seconds is None and (allow_duplicates or not space.is_finite):
+        which = "with duplicates allowed" if space.is_finite else "of an infinite space"
+        raise InputError(f"a search {which} needs a limit: give the number of trials or the time", key="search")
+
+
+class Loop:
+    """Runs the trials of a study on an engine.
+
+    A trial is in the journal before it starts, and its result before anything depends on it; what happened together is
+    flushed together. The first Ctrl-C lets running trials finish, the second ends them; they are tried again on resume.
+
+    Args:
+        study: The study; it may have trials already.
+        engine: Where to run.
+        graph: How a trial becomes tasks.
+        trials: How many trials the study shall have in all.
+        seconds: After how long no new trial starts.
+        resources: What one trial asks for.
+        watch: Called at every turn.
+
+    Raises:
+        InputError: There is no limit although the space is infinite, or no worker can run such a trial.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        engine: Engine,
+        graph: TrialGraph,
+        *,
+        trials: int | None = None,
+        seconds: float | None = None,
+        resources: Resources = Resources(),
+        watch: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> None:
+        check_limit(study.space, study.sampler.allow_duplicates, trials, seconds)
+        self._study = study
+        self._engine = engine
+        self._graph = graph
+        self._trials = trials
+        self._seconds = seconds
+        self._resources = resources
+        self._watch = watch
+        self._starting: deque[Trial] = deque()
+        self._running: dict[Future, Trial] = {}
+        self._finished: list[Trial] = []
+        self._first: list[Failure] = []
+        self._durations: deque[float] = deque(maxlen=20)
+        self._stopping = ""
+        self._signals = 0
+        self._begun = time.monotonic()
+
+    def run(self) -> str:
+        """Runs until a limit is met and returns, in words, which.
+
+        Raises:
+            StudyFailed: The first three trials failed alike.
+            JournalError: The journal cannot be written; the running trials are ended.
+        """
+        self._begun = time.monotonic()
+        with self._heeding_signals():
+            try:
+                self._fill()
+                while self._running:
+                    done = self._engine.wait(list(self._running), timeout=TURN)
+                    self._collect(done)
+                    self._check_limits()
+                    self._fill()
+                    self._show()
+            finally:
+                self._end(list(self._running))
+                while self._starting:
+                    self._study.give_back(self._starting.popleft().number)
+        self._study.note("stop", reason=self._stopping)
+        self._study.flush()
+        return self._stopping
+
+    # Starting trials
+
+    def _fill(self) -> None:
+        """Starts as many trials as there is room for. What finished before is flushed with what begins."""
+        self._check_limits()
+        room = self._room() - len(self._running)
+        while not self._stopping and len(self._starting) < room:
+            if self._trials is not None and self._study.started >= self._trials and not self._study.interrupted:
+                self._stopping = f"all {self._trials} trials are done"
+                break
+            try:
+                self._starting.append(self._study.suggest())
+            except SpaceExhausted:
+                self._stopping = f"the space is exhausted: all {self._study.space.count} configurations were tried"
+        self._study.flush()
+        while self._starting:
+            future = self._graph.submit(self._engine, self._study, self._starting[0], self._resources)
+            self._running[future] = self._starting.popleft()
+        if self._finished:
+            self._graph.settle(self._study, self._finished)
+
+    def _room(self) -> int:
+        """Returns how many trials the engine should have: its slots, and some in advance where they are short."""
+        slots = max(1, self._engine.capacity(self._resources))
+        if self._durations and sum(self._durations) / len(self._durations) < SHORT:
+            return slots * (1 + AHEAD)
+        return slots
+
+    # Finishing trials
+
+    def _collect(self, done: Sequence[Future]) -> None:
+        results = [self._result(future) for future in done]
+        self._finished = []
+        for future, result in zip(done, results, strict=True):
+            self._finished.append(self._study.record(self._running.pop(future).number, result))
+        self._durations.extend(result.seconds for result in results)
+        self._check_alike(results)
+
+    def _result(self, future: Future) -> Result:
+        outcome = future.result()
+        if isinstance(outcome, Result):
+            return outcome
+        seconds = time.monotonic() - (future.started or time.monotonic())
+        if isinstance(outcome, Failure):
+            return Result(None, seconds=seconds, failure=outcome)
+        return Result(None, seconds=seconds, failure=Failure(FailureKind.DIED, f"it returned {outcome!r}, no result"))
+
+    def _check_alike(self, results: Sequence[Result]) -> None:
+        """Stops a study of which nothing has completed yet, where what came first failed in the same way."""
+        if len(self._first) == ALIKE or self._study.completed:
+            return
+        failures = [result.failure for result in results if result.failure is not None]
+        self._first.extend(failures[: ALIKE - len(self._first)])
+        if len(self._first) == ALIKE and len({_likeness(failure) for failure in self._first}) == 1:
+            first = self._first[0]
+            self._study.note("stop", reason=f"the first {ALIKE} trials failed alike: {first.reason}")
+            self._study.flush()
+            raise StudyFailed(first.reason, first.traceback)
+
+    # Ending
+
+    def _check_limits(self) -> None:
+        if self._signals > 1:
+            self._end(list(self._running))
+        if self._stopping:
+            return
+        if self._signals:
+            self._stopping = "interrupted"
+        elif self._seconds is not None and time.monotonic() - self._begun >= self._seconds:
+            self._stopping = "the time is up"
+        if self._stopping:
+            self._end([future for future in self._running if future.started is None and not future.done])
+
+    def _end(self, futures: Sequence[Future]) -> None:
+        """Ends trials that run or wait; they count as interrupted and are tried again on resume."""
+        for future in futures:
+            self._engine.cancel(future)
+            self._study.give_back(self._running.pop(future).number)
+
+    def _show(self) -> None:
+        left = None if self._seconds is None else max(0.0, self._seconds - (time.monotonic() - self._begun))
+        self._watch(
+            Snapshot(
+                study=self._study,
+                running=[(trial, future) for future, trial in self._running.items()],
+                finished=self._finished,
+                trials=self._trials,
+                seconds_left=left,
+                slots=self._engine.capacity(self._resources),
+                stopping=self._stopping,
+            )
+        )
+
+    @contextlib.contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        """Counts Ctrl-C (SIGINT) once and SIGTERM twice; outside the main thread signals are not ours to heed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def heed(number: int, frame: FrameType | None) -> None:
+            self._signals += 2 if number == signal.SIGTERM else 1
+
+        before: dict[int, Any] = {each: signal.signal(each, heed) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _likeness(failure: Failure) -> tuple[str, str]:
+    """Returns what two failures of one cause share: the kind, and the line that raised or else the reason."""
+    lines = [line.strip() for line in failure.traceback.splitlines() if line.lstrip().startswith("File ")]
+    kind_of_error = failure.reason.partition(":")[0]
+    return failure.kind.value, lines[-1] + kind_of_error if lines else re.sub(r"[\d.]+", "#", failure.reason)

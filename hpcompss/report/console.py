@@ -1,0 +1,308 @@
+"""What the terminal shows: a live table while a search runs, plain lines where nobody watches, and the results."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpcompss.engines.base import Future
+from hpcompss.graph import BEST_MODEL
+from hpcompss.loop import Snapshot
+from hpcompss.study import Study
+from hpcompss.trial import Trial, TrialState, Value
+from hpcompss.tuning import View
+
+__all__ = ["make_console", "make_view", "show_result", "show_status"]
+
+MANY = 4
+"""More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration for people: ``3.2 s``, ``1 min 32 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def figure(value: float | None) -> str:
+    """Returns a metric for people, with five significant digits."""
+    return "-" if value is None or math.isnan(value) else f"{value:.5g}"
+
+
+def short(value: Value) -> str:
+    """Returns a hyper-parameter's value for people, a float with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def configuration(values: Mapping[str, Value]) -> str:
+    """Returns a configuration on one line."""
+    return " ".join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def make_console(stream: TextIO) -> Console:
+    """Returns a console on a stream; one that nobody watches has no end of line to keep to."""
+    width = None if stream.isatty() else 10_000
+    # What is printed is the user's: [brackets] and :colons: in it are no markup.
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def make_view(stream: TextIO) -> View:
+    """Returns a live view for a terminal, plain lines for anything else."""
+    console = make_console(stream)
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainView(console)
+
+
+class PlainView(View):
+    """One line a finished trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, message: str) -> None:
+        """Prints the sentence."""
+        self._console.print(message, markup=False)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Prints what finished."""
+        study = snapshot.study
+        of = "" if snapshot.trials is None else f"/{snapshot.trials}"
+        if len(snapshot.finished) > MANY:
+            best = f", best {figure(study.best.value)} (trial {study.best.number})" if study.completed else ""
+            self.say(f"{study.finished}{of} trials finished, {study.failed} failed{best}")
+            return
+        for trial in snapshot.finished:
+            best = f"  best {figure(study.best.value)} (trial {study.best.number})" if study.completed else ""
+            self.say(f"trial {trial.number:>4}  {outcome(study, trial)}{best}  {study.finished}{of}")
+            for warning in trial.result.warnings if trial.result else ():
+                self.say(f"trial {trial.number:>4}  warning: {warning}")
+
+    @contextlib.contextmanager
+    def working(self, message: str) -> Iterator[None]:
+        """Prints what is going on."""
+        self.say(f"{message} ...")
+        yield
+
+
+class LiveView(View):
+    """A table of what runs, redrawn in place, above a bar of what is done."""
+
+    SHOWN = 20
+    """How many running trials are shown at the most."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._begun = time.monotonic()
+        self._finished_before = 0
+        self._warned: set[str] = set()
+
+    def say(self, message: str) -> None:
+        """Prints the sentence above the table."""
+        self._console.print(message, markup=False)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Redraws the table."""
+        if self._live is None:
+            self._begun = time.monotonic()
+            self._finished_before = snapshot.study.finished - len(snapshot.finished)
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        for trial in snapshot.finished:
+            self._tell_trouble(trial)
+        self._live.update(self._picture(snapshot))
+
+    def closing(self) -> None:
+        """Takes the table away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @contextlib.contextmanager
+    def working(self, message: str) -> Iterator[None]:
+        """Shows a spinner."""
+        with self._console.status(Text(message)):
+            yield
+
+    def _tell_trouble(self, trial: Trial) -> None:
+        """Prints a failure, and a warning the first time it is given."""
+        result = trial.result
+        if result is None:
+            return
+        if result.failure is not None:
+            self._console.print(Text(f"trial {trial.number} failed: {result.failure.reason}", style="red"))
+        for warning in result.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._console.print(Text(f"trial {trial.number}: {warning}", style="yellow"))
+
+    def _picture(self, snapshot: Snapshot) -> RenderableType:
+        study = snapshot.study
+        parts: list[RenderableType] = [self._running(snapshot)]
+        hidden = len(snapshot.running) - self.SHOWN
+        if hidden > 0:
+            parts.append(Text(f"... and {hidden} more running", style="dim"))
+        if study.completed:
+            best = Text.assemble(
+                ("best  ", "bold"),
+                f"trial {study.best.number}  {study.metric} ",
+                (figure(study.best.value), "bold green"),
+                f"  {configuration(study.best.configuration)}",
+            )
+            best.truncate(self._console.width, overflow="ellipsis")
+            parts.append(best)
+        parts.append(self._bar(snapshot))
+        return Group(*parts)
+
+    def _running(self, snapshot: Snapshot) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+        for name in ("trial", "where", "epoch", snapshot.study.metric, "running"):
+            table.add_column(name, no_wrap=True, justify="left" if name == "where" else "right")
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis", ratio=1)
+        now = time.monotonic()
+        for trial, future in snapshot.running[: self.SHOWN]:
+            running = "waiting" if future.started is None else duration(now - future.started)
+            table.add_row(
+                str(trial.number),
+                future.place,
+                _epoch(future),
+                figure(future.progress.get(snapshot.study.metric)),
+                running,
+                configuration(trial.configuration),
+            )
+        return table
+
+    def _bar(self, snapshot: Snapshot) -> RenderableType:
+        study = snapshot.study
+        left = self._seconds_left(snapshot)
+        of = "" if snapshot.trials is None else f"/{snapshot.trials}"
+        text = Text.assemble(
+            (f"{study.finished}{of} done", "bold"),
+            f"  {study.completed} completed  ",
+            (f"{study.failed} failed", "red" if study.failed else "dim"),
+            f"  {duration(time.monotonic() - self._begun)}",
+            "" if left is None else f", about {duration(left)} left",
+        )
+        if snapshot.stopping:
+            ending = f"  {snapshot.stopping}: waiting for {len(snapshot.running)} running"
+            hint = " (Ctrl-C again to stop at once; they are tried again on resume)"
+            text.append(ending + (hint if snapshot.stopping == "interrupted" else ""), style="yellow")
+        row = Table.grid(padding=(0, 1))
+        if snapshot.trials is not None:
+            row.add_row(ProgressBar(total=snapshot.trials, completed=study.finished, width=24), text)
+        else:
+            row.add_row(text)
+        return row
+
+    def _seconds_left(self, snapshot: Snapshot) -> float | None:
+        """Returns the time to finish at the rate so far, bounded by the time limit."""
+        bounds = [] if snapshot.seconds_left is None else [snapshot.seconds_left]
+        finished = snapshot.study.finished - self._finished_before
+        total = min(snapshot.trials or math.inf, snapshot.study.space.count)
+        if finished and total != math.inf and not snapshot.stopping:
+            rate = finished / (time.monotonic() - self._begun)
+            bounds.append(max(0.0, total - snapshot.study.finished) / rate)
+        return min(bounds, default=None)
+
+
+def _epoch(future: Future) -> str:
+    progress = future.progress
+    if "epoch" not in progress:
+        return "-"
+    total = progress.get("epochs")
+    return f"{progress['epoch']:.0f}/{total:.0f}" if total else f"{progress['epoch']:.0f}"
+
+
+def outcome(study: Study, trial: Trial) -> str:
+    """Returns what came of a trial, for one line."""
+    result = trial.result
+    if result is None:
+        return trial.state.value
+    if result.failure is not None:
+        return f"failed after {duration(result.seconds)}: {result.failure.reason}"
+    epoch = "" if result.epoch is None else f" at epoch {result.epoch}"
+    return f"{study.metric} {figure(result.value)}{epoch}  {duration(result.seconds)}"
+
+
+def show_result(study: Study, console: Console) -> None:
+    """Prints what a search has found and where it is."""
+
+    def say(text: str = "") -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if not study.completed:
+        say(f"no trial has completed ({study.failed} failed)")
+    else:
+        best = study.best
+        epoch = "" if best.result is None or best.result.epoch is None else f" at epoch {best.result.epoch}"
+        say(f"best: trial {best.number}, {study.metric} {figure(best.value)}{epoch}")
+        width = max((len(name) for name in best.configuration), default=0)
+        for name, value in best.configuration.items():
+            say(f"  {name:<{width}}  {value}")
+        _show_test(study, say)
+    _show_failures(study, say)
+    if study.directory is not None:
+        if (study.directory / BEST_MODEL).exists():
+            say(f"best model: {study.directory / BEST_MODEL}")
+        say(f"results: {study.directory}")
+
+
+def _show_test(study: Study, say: Any) -> None:
+    if study.test and study.completed and study.test["number"] == study.best.number and study.test["metrics"]:
+        figures = ", ".join(f"{name} {figure(value)}" for name, value in study.test["metrics"].items())
+        refit = " (trained anew on training and validation data)" if study.test.get("refit") else ""
+        say(f"on the test set{refit}: {figures}")
+
+
+def _show_failures(study: Study, say: Any) -> None:
+    failures = [t.result.failure for t in study.trials if t.result is not None and t.result.failure is not None]
+    for reason, count in Counter(failure.reason for failure in failures).most_common(5):
+        say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}")
+
+
+def show_status(study: Study, running: bool, console: Console) -> None:
+    """Prints how a study on disk stands.
+
+    Args:
+        study: The study as its folder has it.
+        running: Whether a master is at work on it.
+        console: Where to print.
+    """
+    unfinished = study.started - study.finished
+    state = "running" if running else "not running"
+    waiting = f", {unfinished} {'running' if running else 'to be tried again on resume'}" if unfinished else ""
+    console.print(
+        f"{study.directory}: {state}; {study.completed} completed, {study.failed} failed{waiting}",
+        markup=False,
+        soft_wrap=True,
+    )
+    ranked = sorted(
+        (trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.value is not None),
+        key=lambda trial: trial.value or 0.0,
+        reverse=study.direction == "maximize",
+    )
+    if ranked:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("trial", study.metric, "epoch", "time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+        for trial in ranked[:10]:
+            result = trial.result
+            epoch = "-" if result is None or result.epoch is None else str(result.epoch)
+            seconds = "-" if result is None else duration(result.seconds)
+            table.add_row(str(trial.number), figure(trial.value), epoch, seconds, configuration(trial.configuration))
+        console.print(table)
+    _show_failures(study, lambda text: console.print(text, markup=False, soft_wrap=True))

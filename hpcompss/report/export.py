@@ -1,0 +1,97 @@
+"""A study as tables and plain data for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from hpcompss.graph import BEST_MODEL
+from hpcompss.study import Study
+from hpcompss.trial import Trial
+
+__all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv"]
+
+
+def trial_as_plain(trial: Trial) -> dict[str, Any]:
+    """Returns a trial as plain data; a figure that is not finite becomes None."""
+    plain: dict[str, Any] = {
+        "number": trial.number,
+        "state": trial.state.value,
+        "value": trial.value,
+        "configuration": trial.configuration,
+    }
+    if trial.result is not None:
+        metrics = {name: value if math.isfinite(value) else None for name, value in trial.result.metrics.items()}
+        plain |= {"metrics": metrics, "epoch": trial.result.epoch, "seconds": trial.result.seconds}
+        if trial.result.failure is not None:
+            plain["failure"] = {"kind": trial.result.failure.kind.value, "reason": trial.result.failure.reason}
+        if trial.result.warnings:
+            plain["warnings"] = list(trial.result.warnings)
+    return plain
+
+
+def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
+    """Returns a study as plain data.
+
+    Args:
+        study: The study.
+        trials: Whether to list every trial.
+    """
+    plain: dict[str, Any] = {
+        "directory": None if study.directory is None else str(study.directory),
+        "metric": study.metric,
+        "direction": study.direction,
+        "seed": study.seed,
+        "sampler": study.settings["sampler"],
+        "counts": {
+            "completed": study.completed,
+            "failed": study.failed,
+            "unfinished": study.started - study.finished,
+        },
+        "best": trial_as_plain(study.best) if study.completed else None,
+        "test": study.test,
+        "model": _model(study),
+    }
+    if trials:
+        plain["trials"] = [trial_as_plain(trial) for trial in study.trials]
+    return plain
+
+
+def _model(study: Study) -> str | None:
+    path = None if study.directory is None else study.directory / BEST_MODEL
+    return str(path) if path is not None and path.exists() else None
+
+
+def as_csv(study: Study) -> str:
+    """Returns a table with one line a trial; an inactive hyper-parameter's place is empty."""
+    metrics = list(
+        dict.fromkeys(name for trial in study.trials if trial.result is not None for name in trial.result.metrics)
+    )
+    columns = ["number", "state", "value", "seconds", "epoch", *study.space.names]
+    columns += [f"metric:{name}" for name in metrics] + ["reason"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    for trial in study.trials:
+        result = trial.result
+        row: list[Any] = [trial.number, trial.state.value, trial.value]
+        row += [None, None] if result is None else [result.seconds, result.epoch]
+        row += [trial.configuration.get(name) for name in study.space.names]
+        row += [None if result is None else result.metrics.get(name) for name in metrics]
+        row.append(result.failure.reason if result is not None and result.failure is not None else None)
+        table.writerow(row)
+    return text.getvalue()
+
+
+def write_csv(study: Study, path: Path) -> None:
+    """Writes `as_csv` to a file that is there whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(as_csv(study), encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,453 @@
+"""A study: its space, its sampler, its trials and their record on disk; ask and tell."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hpcompss import __version__
+from hpcompss.errors import InputError, nearest
+from hpcompss.journal import (
+    LOCK,
+    FolderLock,
+    Journal,
+    finite,
+    is_begun,
+    read_journal,
+    result_from_json,
+    result_to_json,
+)
+from hpcompss.samplers import Sampler, make_sampler
+from hpcompss.samplers.history import History
+from hpcompss.space import Parameter, Space
+from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial, TrialState, result_of
+
+if TYPE_CHECKING:
+    from hpcompss.engines.base import Engine
+
+__all__ = ["DIRECTIONS", "JOURNAL", "LOGS", "Study"]
+
+DIRECTIONS = ("minimize", "maximize")
+JOURNAL = "journal.jsonl"
+"""The journal's name in a study's folder."""
+
+LOGS = "logs"
+"""The name of the folder, in a study's, that keeps what workers print."""
+
+
+class Study:
+    """A search over a space.
+
+    Args:
+        space: What may vary.
+        sampler: ``"grid"``, ``"random"``, ``"hyperopt"``, or a mapping of its ``name`` and its options.
+        direction: ``"minimize"`` or ``"maximize"``.
+        seed: Makes the suggestions repeatable; drawn, and kept in the journal, where it is None.
+        metric: The objective's name.
+        directory: The folder that keeps the study, new or empty; None keeps it in memory alone.
+        allow_duplicates: Whether a configuration may be tried twice.
+        about: Plain data that belongs to the study, kept in the journal.
+
+    Attributes:
+        directory: Its folder, or None.
+        settings: What it was made with, as plain data.
+        test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
+        stopped: Why the last search ended, empty while it goes on.
+
+    Raises:
+        InputError: An argument is wrong, or the folder is not empty, not writable, or in use.
+    """
+
+    def __init__(
+        self,
+        space: Space | Iterable[Parameter],
+        *,
+        sampler: str | Mapping[str, Any] = "random",
+        direction: str = "minimize",
+        seed: int | None = None,
+        metric: str = "value",
+        directory: str | os.PathLike[str] | None = None,
+        allow_duplicates: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        space = space if isinstance(space, Space) else Space(space)
+        if direction not in DIRECTIONS:
+            raise InputError(f"unknown direction {direction!r}; {nearest(str(direction), DIRECTIONS)}", key="direction")
+        if seed is None:
+            seed = int.from_bytes(os.urandom(4), "big")
+        elif isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InputError(f"the seed is a whole number of at least 0, not {seed!r}", key="seed")
+        self._open(
+            space,
+            make_sampler(sampler, space, seed=seed, allow_duplicates=allow_duplicates),
+            {
+                "direction": direction,
+                "metric": metric,
+                "seed": seed,
+                "sampler": sampler if isinstance(sampler, str) else dict(sampler),
+                "allow_duplicates": allow_duplicates,
+                "space": space.to_json(),
+                **({"about": dict(about)} if about else {}),
+            },
+        )
+        if directory is not None:
+            self._create(Path(directory))
+
+    def _open(self, space: Space, sampler: Sampler, settings: dict[str, Any]) -> None:
+        self.space = space
+        self.sampler = sampler
+        self.settings = settings
+        self.directory: Path | None = None
+        self.test: dict[str, Any] | None = None
+        self.stopped = ""
+        self._history = History(space, settings["direction"])
+        self._trials: list[Trial] = []
+        self._running: dict[int, Trial] = {}
+        self._interrupted: list[int] = []
+        self._best: Trial | None = None
+        self._failed = 0
+        self._journal: Journal | None = None
+        self._lock: FolderLock | None = None
+        self._unwritten: list[dict[str, Any]] = []
+
+    # What is known
+
+    @property
+    def direction(self) -> str:
+        """``"minimize"`` or ``"maximize"``."""
+        return str(self.settings["direction"])
+
+    @property
+    def metric(self) -> str:
+        """The objective's name."""
+        return str(self.settings["metric"])
+
+    @property
+    def seed(self) -> int:
+        """What makes the suggestions repeatable."""
+        return int(self.settings["seed"])
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """All trials by number, running ones included."""
+        return tuple(self._trials)
+
+    @property
+    def best(self) -> Trial:
+        """The completed trial with the best value, the earlier of equals. Raises `LookupError` while there is none."""
+        if self._best is None:
+            raise LookupError("no trial has completed yet")
+        return self._best
+
+    @property
+    def completed(self) -> int:
+        """How many trials have a value."""
+        return len(self._history) - self._failed
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed."""
+        return self._failed
+
+    @property
+    def finished(self) -> int:
+        """How many trials completed or failed."""
+        return len(self._history)
+
+    @property
+    def started(self) -> int:
+        """How many trials were begun, whatever came of them."""
+        return len(self._trials)
+
+    @property
+    def interrupted(self) -> int:
+        """How many trials were interrupted and wait to be tried again."""
+        return len(self._interrupted)
+
+    def better(self, value: float, than: float) -> bool:
+        """Returns whether ``value`` is better than another in this study's direction."""
+        return value > than if self.direction == "maximize" else value < than
+
+    # Ask and tell
+
+    def ask(self) -> Trial:
+        """Returns the next trial to run: an interrupted one first, else a new suggestion.
+
+        Raises:
+            SpaceExhausted: Every configuration of a finite space was tried.
+            JournalError: The journal cannot be written.
+        """
+        trial = self.suggest()
+        self.flush()
+        return trial
+
+    def tell(
+        self,
+        trial: Trial | int,
+        value: float | Mapping[str, float] | None = None,
+        *,
+        failure: str | None = None,
+    ) -> Trial:
+        """Records what came of a trial and returns its record.
+
+        Args:
+            trial: What `ask` returned, or its number.
+            value: The objective, or a mapping of metrics that holds it under the study's metric (or holds nothing
+                else). NaN and infinity make it a failed trial.
+            failure: Why it has no value, in place of ``value``.
+
+        Raises:
+            InputError: The trial is not running, or the value is no number.
+            JournalError: The journal cannot be written.
+        """
+        if (value is None) == (failure is None):
+            raise InputError("tell takes either a value or failure='the reason'")
+        if failure is not None:
+            result = Result(value=None, failure=Failure(FailureKind.EXCEPTION, failure))
+        else:
+            result = result_of(value, self.metric)
+        finished = self.record(trial if isinstance(trial, int) else trial.number, result)
+        self.flush()
+        return finished
+
+    def optimize(
+        self,
+        function: Callable[[Configuration], float | Mapping[str, float]],
+        *,
+        trials: int | None = None,
+        time: float | None = None,
+        engine: Engine | None = None,
+        resources: Resources | None = None,
+    ) -> Study:
+        """Tries configurations until a limit is met and returns this study.
+
+        Args:
+            function: Called on a worker with a configuration; returns the objective or a mapping of metrics.
+            trials: How many trials the study shall have in all, those before this call included.
+            time: Seconds after which no new trial starts.
+            engine: Where to run; by default local worker processes, closed at the end. One that is given stays open.
+            resources: What one trial asks for.
+
+        Raises:
+            InputError: Neither limit is given for an infinite space, or no worker can run such a trial.
+            StudyFailed: The first three trials failed alike.
+            JournalError: The journal cannot be written.
+        """
+        from hpcompss.engines import Local
+        from hpcompss.graph import FunctionGraph
+        from hpcompss.loop import Loop
+
+        with contextlib.nullcontext(engine) if engine is not None else Local() as where:
+            graph = FunctionGraph(function, self.metric)
+            Loop(self, where, graph, trials=trials, seconds=time, resources=resources or Resources()).run()
+        return self
+
+    # Ask and tell in batches, for the loop
+
+    def suggest(self) -> Trial:
+        """Returns the next trial; it counts once `flush` has returned. See `ask`."""
+        self._check_open()
+        if self._interrupted:
+            trial = self._trials[self._interrupted.pop(0)]
+        else:
+            number = len(self._trials)
+            pending = [each.configuration for each in self._running.values()]
+            pending += [self._trials[each].configuration for each in self._interrupted]
+            configuration = self.sampler.ask(self._history, pending, number)
+            trial = Trial(number, configuration)
+            self._trials.append(trial)
+            self._unwritten.append({"event": "ask", "number": number, "configuration": configuration, "time": _now()})
+        self._running[trial.number] = trial
+        return trial
+
+    def record(self, number: int, result: Result) -> Trial:
+        """Records what came of a running trial; it counts once `flush` has returned. See `tell`."""
+        self._check_open()
+        if number not in self._running:
+            raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
+        data = result_to_json(result)
+        self._unwritten.append({"event": "tell", "number": number, "time": _now(), **data})
+        # Rounded as on disk, so that a study reads the same before and after it is resumed.
+        return self._finish(number, result_from_json(data))
+
+    def give_back(self, number: int) -> None:
+        """Puts a running trial among the interrupted ones, to be tried again."""
+        del self._running[number]
+        self._interrupted.append(number)
+
+    def note(self, event: str, **data: Any) -> None:
+        """Adds an event to the journal, a figure that is not finite as None; it counts once `flush` has returned."""
+        data = finite(data)
+        self._heed(event, data)
+        self._unwritten.append({"event": event, "time": _now(), **data})
+
+    def flush(self) -> None:
+        """Writes what is new to the journal. Raises `JournalError`."""
+        if self._journal is not None and self._unwritten:
+            self._journal.append(self._unwritten)
+        self._unwritten.clear()
+
+    def _check_open(self) -> None:
+        """Refuses what the journal could not keep."""
+        if self.directory is not None and self._journal is None:
+            raise InputError(
+                f"the study in {self.directory} is closed, or was loaded for reading alone: go on with "
+                f"Study.resume({str(self.directory)!r})"
+            )
+
+    def _finish(self, number: int, result: Result) -> Trial:
+        # Curves and tracebacks stay in the journal: 20,000 trials of them do not fit in a light master.
+        failure = result.failure and dataclasses.replace(result.failure, traceback="")
+        slim = dataclasses.replace(result, curves={}, failure=failure)
+        state = TrialState.FAILED if result.value is None else TrialState.COMPLETE
+        trial = dataclasses.replace(self._trials[number], state=state, result=slim)
+        self._trials[number] = trial
+        self._running.pop(number, None)
+        self._history.append(trial)
+        if trial.value is None:
+            self._failed += 1
+        elif self._best is None or self._best.value is None or self.better(trial.value, self._best.value):
+            self._best = trial
+        return trial
+
+    # On disk
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Study:
+        """Returns a study as its folder has it, for reading. Raises `InputError` where there is none."""
+        folder = Path(directory)
+        records = read_journal(folder / JOURNAL)
+        header = next(records, None)
+        if header is None:
+            raise InputError(f"{folder} holds no study: its journal is empty")
+        study = cls._described(header, folder / JOURNAL)
+        for line, record in enumerate(records, start=2):
+            try:
+                study._replay(record)
+            except (LookupError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"this line does not fit those before it ({error}): restore them, or delete it and all after it "
+                    "to go on from there",
+                    file=folder / JOURNAL,
+                    line=line,
+                ) from None
+        study.directory = folder
+        study._interrupted = sorted(study._running)
+        study._running.clear()
+        return study
+
+    @classmethod
+    def resume(cls, directory: str | os.PathLike[str]) -> Study:
+        """Returns a study to go on with, its interrupted trials first.
+
+        Raises:
+            InputError: The folder holds no study, is in use, or its journal is damaged.
+        """
+        folder = Path(directory)
+        if not (folder / JOURNAL).exists():
+            raise InputError(f"{folder} holds no study: it has no {JOURNAL}")
+        lock = FolderLock(folder)
+        try:
+            study = cls.load(folder)
+            study._journal = Journal(folder / JOURNAL)
+        except BaseException:
+            lock.release()
+            raise
+        study._lock = lock
+        study.note("resume", hpcompss=__version__)
+        study.flush()
+        return study
+
+    @staticmethod
+    def check_folder(folder: Path) -> None:
+        """Makes a new study's folder. Raises `InputError` where it cannot be made or written, or holds something."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            content = sorted(each.name for each in folder.iterdir() if not each.name.startswith(LOCK))
+        except OSError as error:
+            raise InputError(f"the study folder {folder} cannot be made ({error.strerror}): choose another") from None
+        if is_begun(folder / JOURNAL):
+            raise InputError(
+                f"{folder} holds a study already: go on with  hpcompss resume {folder}  (Study.resume), "
+                "or choose another folder"
+            )
+        foreign = [name for name in content if name not in (JOURNAL, LOGS)]
+        if foreign:
+            raise InputError(f"the study folder {folder} is not empty (it has {foreign[0]!r}): choose another")
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"the study folder {folder} cannot be written: choose another")
+
+    def close(self) -> None:
+        """Writes what is new and lets others have the folder; harmless when repeated."""
+        try:
+            self.flush()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+            if self._lock is not None:
+                self._lock.release()
+            self._journal = self._lock = None
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _create(self, folder: Path) -> None:
+        self.check_folder(folder)
+        self._lock = FolderLock(folder)
+        self.directory = folder
+        try:
+            # Again, for another master may have made its study here before the lock was ours.
+            self.check_folder(folder)
+            self._journal = Journal(folder / JOURNAL, {"hpcompss": __version__, "time": _now(), **self.settings})
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @classmethod
+    def _described(cls, header: Mapping[str, Any], journal: Path) -> Study:
+        """Returns a study without trials from the first line of its journal."""
+        settings = {key: value for key, value in header.items() if key not in ("event", "format", "hpcompss", "time")}
+        try:
+            space = Space.from_json(settings["space"])
+            options = {key: settings[key] for key in ("seed", "allow_duplicates")}
+            study = cls.__new__(cls)
+            study._open(space, make_sampler(settings["sampler"], space, **options), settings)
+        except (LookupError, TypeError) as error:
+            message = f"the study's description is damaged ({error}): restore it"
+            raise InputError(message, file=journal, line=1) from None
+        return study
+
+    def _replay(self, record: Mapping[str, Any]) -> None:
+        if record["event"] == "ask":
+            trial = Trial(record["number"], record["configuration"])
+            if trial.number != len(self._trials):
+                raise ValueError(f"trial {trial.number} begins where trial {len(self._trials)} should")
+            self._trials.append(trial)
+            self._running[trial.number] = trial
+        elif record["event"] == "tell":
+            if record["number"] not in self._running:
+                raise ValueError(f"trial {record['number']} ends, but is not running")
+            self._finish(record["number"], result_from_json(record))
+        else:
+            self._heed(record["event"], record)
+
+    def _heed(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "test":
+            self.test = {key: value for key, value in data.items() if key not in ("event", "time")}
+        elif event in ("stop", "resume"):
+            self.stopped = data.get("reason", "")
+
+
+def _now() -> float:
+    return round(time.time(), 3)

@@ -1,0 +1,32 @@
+"""The task of one trial of a plain Python function."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpcompss.loading import load_attribute
+from hpcompss.trial import Configuration, Failure, Result, result_of
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    function: Callable[[Configuration], float | Mapping[str, float]] | str, configuration: Configuration, metric: str
+) -> Result:
+    """Returns what came of ``function(configuration)``; what it raises becomes a failed result.
+
+    Args:
+        function: The function, or where it is: ``module:function`` or ``file.py:function``.
+        configuration: The values of the active hyper-parameters.
+        metric: The objective's name among what the function returns.
+    """
+    begun = time.perf_counter()
+    try:
+        called: Any = load_attribute(function) if isinstance(function, str) else function
+        result = result_of(called(dict(configuration)), metric)
+    except Exception as error:
+        result = Result(None, failure=Failure.of(error))
+    return dataclasses.replace(result, seconds=time.perf_counter() - begun)

@@ -1,0 +1,72 @@
+"""The task of one trial of a Keras study: build, train, validate, and keep the model if it may be the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from hpcompss.space.tracing import HyperParameters
+from hpcompss.training.data import load_data
+from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
+from hpcompss.training.job import Job
+from hpcompss.trial import Configuration, Failure, FailureKind, Result
+
+__all__ = ["model_path", "save_model", "train"]
+
+
+def model_path(folder: Path, number: int) -> Path:
+    """Returns where a trial's model is kept until it is known not to be the best."""
+    return folder / "models" / f"trial-{number}.keras"
+
+
+def train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
+    """Returns what came of training one configuration; what is raised becomes a failed result.
+
+    Args:
+        job: What the study's trials share.
+        number: The trial's.
+        configuration: The values of the active hyper-parameters.
+        folder: The study's, which keeps the model; None keeps no model.
+        to_beat: The best value when the trial began: a worse model is not kept. None keeps any.
+    """
+    begun = time.perf_counter()
+    try:
+        result = _train(job, number, configuration, folder, to_beat)
+    except Exception as error:
+        result = Result(None, failure=failure_of(error))
+    return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def _train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
+    hypermodel = load_hypermodel(job)
+    data = load_data(job.data)
+    hp = HyperParameters(configuration)
+    with keras_session(job.seed + number) as keras:
+        model = build_model(keras, hypermodel, hp)
+        curves = fit_model(keras, job, hypermodel, hp, model, (data.x_train, data.y_train), (data.x_val, data.y_val))
+        warnings = tuple(dict.fromkeys(hp.warnings))
+        if not math.isfinite(curves.value):
+            failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
+            return Result(None, curves.metrics, failure=failure, curves=curves.values, warnings=warnings)
+        if folder is not None and (to_beat is None or job.better(curves.value, to_beat)):
+            try:
+                save_model(model, model_path(folder, number))
+            except Exception as error:
+                # The figures are right all the same, and KerasTuner's models need not be able to be saved.
+                warnings += (f"its model could not be saved: {failure_of(error).reason}",)
+    return Result(curves.value, curves.metrics, epoch=curves.epoch, curves=curves.values, warnings=warnings)
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Writes a ``.keras`` file that is there whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft.keras")
+    try:
+        model.save(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,338 @@
+"""Building and training one Keras model on a worker: the only code that touches Keras, and inside functions only."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import math
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from hpcompss import progress
+from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
+from hpcompss.loading import load_attribute
+from hpcompss.space.tracing import HyperParameters
+from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
+from hpcompss.training.job import Job
+from hpcompss.trial import Failure
+
+__all__ = ["Curves", "build_model", "declare_all", "fit_model", "keras_session", "load_hypermodel", "scored", "unknown_metric"]
+
+
+@contextlib.contextmanager
+def keras_session(seed: int) -> Iterator[Any]:
+    """Gives Keras, with this worker's threads and the trial's seed; afterwards frees what the models held."""
+    keras = _import_keras()
+    policy = keras.config.dtype_policy()
+    keras.utils.set_random_seed(seed % 2**32)
+    before = set(_gradients())
+    try:
+        yield keras
+    finally:
+        # What one trial has set must not reach the next.
+        keras.config.set_dtype_policy(policy)
+        keras.backend.clear_session()
+        # Each would keep its model's whole graph for as long as the worker lives, which clear_session overlooks:
+        # 9 MB a trial of the digits network, and ever slower trials (TensorFlow's issue 80895).
+        gradients = _gradients()
+        for name in [each for each in gradients if each.startswith("CustomGradient-") and each not in before]:
+            del gradients[name]
+        gc.collect()
+
+
+def _gradients() -> dict[str, Any]:
+    """Returns TensorFlow's registry of gradients by name, or an empty one where it has none."""
+    operations = sys.modules.get("tensorflow.python.framework.ops")
+    registry: dict[str, Any] = getattr(getattr(operations, "gradient_registry", None), "_registry", {})
+    return registry
+
+
+@functools.cache
+def _import_keras() -> Any:
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingExtraError(getattr(error, "name", None) or "keras", "tensorflow", "training a model") from error
+    threads = os.environ.get("HPCOMPSS_THREADS")
+    if threads and keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        # One pool of n threads, and one that hands it work: more would oversubscribe the slot. It is too late for that
+        # where what the user passed has started TensorFlow already; it then follows the environment.
+        with contextlib.suppress(RuntimeError):
+            tensorflow.config.threading.set_intra_op_parallelism_threads(int(threads))
+            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+    # Keras collects garbage at the end of each session: 0.3 s while it looks at all that was imported, else 0.02 s.
+    gc.collect()
+    gc.freeze()
+    return keras
+
+
+def load_hypermodel(job: Job) -> ModelBuilder:
+    """Returns the user's model family. Raises what importing its module raises."""
+    # First of all: the user's module may start TensorFlow, whose threads are then as they are.
+    _import_keras()
+    if isinstance(job.model, str):
+        return as_hypermodel(load_attribute(job.model), job.model)
+    return as_hypermodel(job.model, getattr(job.model, "__qualname__", "model"))
+
+
+def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> Any:
+    """Returns the model for a configuration, compiled unless the user's own ``fit`` may do without.
+
+    Raises:
+        InputError: ``build`` returns anything else.
+    """
+    model = hypermodel.build(hp)
+    if not isinstance(model, keras.Model):
+        raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
+    if not model.compiled and not overrides_fit(hypermodel):
+        raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
+    return model
+
+
+class Curves:
+    """What a training reported after each epoch, and the weights of the epoch that counts.
+
+    Attributes:
+        values: Each metric's values, one an epoch; NaN where an epoch had none.
+        epoch: The epoch (from 1) that counts, or None where there is none or the figures are those of no epoch.
+        value: The objective, NaN where there is none.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.values: dict[str, list[float]] = {}
+        self.epoch: int | None = None
+        self.value = math.nan
+        self._final: dict[str, float] = {}
+        self._weights: Any = None
+
+    def add(self, logs: Mapping[str, Any], model: Any = None) -> None:
+        """Takes in an epoch's metrics and keeps the model's weights where it is the best so far."""
+        figures, before = _figures(logs), self.epochs
+        for name in {**self.values, **figures}:
+            self.values.setdefault(name, [math.nan] * before).append(figures.get(name, math.nan))
+        if self._job.metric not in figures:
+            return
+        value = figures[self._job.metric]
+        if self._job.epoch == "last":
+            self.epoch, self.value = self.epochs, value
+        elif math.isfinite(value) and (self.epoch is None or self._job.better(value, self.value)):
+            self.epoch, self.value = self.epochs, value
+            self._weights = None if model is None else model.get_weights()
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were reported."""
+        return max(map(len, self.values.values()), default=0)
+
+    def conclude(self, figures: Mapping[str, float]) -> None:
+        """Takes the figures that a user's own ``fit`` returns, in place of those of any epoch.
+
+        They describe the model as ``fit`` left it, unless the objective is just that of the epoch that counts.
+        """
+        self._final = dict(figures)
+        if self._job.metric in figures and figures[self._job.metric] != self.value:
+            self.epoch, self.value, self._weights = None, figures[self._job.metric], None
+
+    def restore(self, model: Any) -> None:
+        """Gives the model the weights of the epoch that counts."""
+        if self._weights is not None:
+            model.set_weights(self._weights)
+            self._weights = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics at the epoch that counts, or at the last where none does, and what ``fit`` returned."""
+        number = (self.epoch or self.epochs) - 1
+        return {**{name: curve[number] for name, curve in self.values.items()}, **self._final}
+
+
+def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Returns those metrics that are one number each: a metric may also be one number a class."""
+    figures = {}
+    for name, value in logs.items():
+        with contextlib.suppress(TypeError, ValueError):
+            figures[str(name)] = float(value)
+    return figures
+
+
+def _recorder(keras: Any, curves: Curves, epochs: int | None) -> Any:
+    """Returns the callback that fills ``curves``, tells the engine of each epoch, and ends a training gone to NaN."""
+
+    class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            figures = _figures(logs or {})
+            curves.add(figures, self.model)
+            total = epochs or (self.params or {}).get("epochs") or 0
+            progress.publish(**{**figures, "epoch": epoch + 1, "epochs": total})
+            if self.model is not None and math.isnan(figures.get("loss", 0.0)):
+                self.model.stop_training = True
+
+    return Recorder()
+
+
+def fit_model(
+    keras: Any,
+    job: Job,
+    hypermodel: ModelBuilder,
+    hp: HyperParameters,
+    model: Any,
+    training: tuple[Any, Any],
+    validation: tuple[Any, Any] | None,
+    *,
+    epochs: int | None = None,
+) -> Curves:
+    """Trains a model with the user's ``fit`` and returns its curves, the weights being those that count.
+
+    Args:
+        keras: The module.
+        job: What the study's trials share.
+        hypermodel: The user's model family.
+        hp: Hands out the configuration.
+        model: What ``build`` returned.
+        training: ``x, y`` to learn from.
+        validation: ``x, y`` to judge by, or None for a refit, which keeps the last weights and has no objective.
+        epochs: In place of the job's.
+
+    Raises:
+        InputError: The training does not report the objective.
+    """
+    curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last"))
+    arguments = _arguments(job, validation, epochs)
+    recorder = _recorder(keras, curves, arguments.get("epochs"))
+    with _quiet(keras):
+        outcome = hypermodel.fit(hp, model, *training, callbacks=[recorder], **arguments)
+    if validation is None:
+        return curves
+    told = bool(curves.values)
+    _read_outcome(keras, outcome, curves)
+    if job.metric not in curves.metrics:
+        raise unknown_metric(job.metric, curves.metrics)
+    if not told and curves.epoch not in (None, curves.epochs):
+        hp.warnings.append(
+            "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last epoch, "
+            f"not of epoch {curves.epoch}, which counts"
+        )
+    curves.restore(model)
+    return curves
+
+
+def unknown_metric(metric: str, reported: Collection[str]) -> InputError:
+    """Returns the error that a training reports other metrics than the objective."""
+    hint = f"{nearest(metric, reported)} (it reports {', '.join(reported)})" if reported else "it reports nothing"
+    return InputError(f"the training reports no number {metric!r}; {hint}", key="objective.metric")
+
+
+def _arguments(job: Job, validation: tuple[Any, Any] | None, epochs: int | None = None) -> dict[str, Any]:
+    """Returns what ``fit`` is given beside the training data: only what is stated, since the user may give the rest."""
+    stated = {"epochs": epochs or job.epochs, "batch_size": job.batch_size, "validation_data": validation}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _quiet(keras: Any) -> contextlib.AbstractContextManager[None]:
+    """Makes every model's ``fit`` silent unless told otherwise."""
+    fit = keras.Model.fit
+
+    def quiet(*args: Any, **kwargs: Any) -> Any:
+        return fit(*args, **{"verbose": 0, **kwargs})
+
+    return _replaced(keras.Model, "fit", quiet)
+
+
+def _read_outcome(keras: Any, outcome: Any, curves: Curves) -> None:
+    """Takes what ``fit`` returned: a History, metrics by name, the objective, or a list of these, which is averaged."""
+    if outcome is None and curves.values:
+        return
+    if not isinstance(outcome, keras.callbacks.History):
+        curves.conclude(_returned_figures(keras, outcome, curves))
+    elif not curves.values:
+        names = list(outcome.history)
+        for figures in zip(*outcome.history.values(), strict=False):
+            curves.add(dict(zip(names, figures, strict=True)))
+
+
+def _returned_figures(keras: Any, outcome: Any, curves: Curves) -> dict[str, float]:
+    if isinstance(outcome, Mapping):
+        return _figures(outcome)
+    if isinstance(outcome, list | tuple) and outcome:
+        several = []
+        for each in outcome:
+            one = Curves(curves._job)
+            _read_outcome(keras, each, one)
+            several.append(one.metrics)
+        names = [name for name in several[0] if all(name in each for each in several)]
+        return {name: sum(each[name] for each in several) / len(several) for name in names}
+    try:
+        return {curves._job.metric: float(outcome)}
+    except (TypeError, ValueError):
+        raise InputError(
+            f"fit(hp, model, ...) must return what model.fit returns, metrics by name or a number, not {outcome!r}",
+            key="model",
+        ) from None
+
+
+class _FitReached(BaseException):
+    """Stops a user's ``fit`` where it would begin to train; no `Exception`, so that the user's code lets it pass."""
+
+
+def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParameters, sample: tuple[Any, Any]) -> Any:
+    """Calls ``build``, and a ``fit`` of the user's own up to where it trains, for the hyper-parameters they declare.
+
+    Args:
+        keras: The module.
+        job: What the study's trials share.
+        hypermodel: The user's model family.
+        hp: Takes the declarations.
+        sample: A few samples, for what ``fit`` does before it trains.
+
+    Returns:
+        The model that was built.
+    """
+
+    def reached(*args: Any, **kwargs: Any) -> None:
+        raise _FitReached
+
+    model = build_model(keras, hypermodel, hp)
+    if overrides_fit(hypermodel):
+        # A training loop of the user's own shows itself by its first step.
+        with _replaced(keras.Model, "fit", reached), _replaced(keras.optimizers.Optimizer, "apply", reached):
+            try:
+                hypermodel.fit(hp, model, *sample, callbacks=[], **_arguments(job, sample))
+            except InputError:
+                raise
+            except (_FitReached, Exception):
+                pass
+    return model
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Returns what a trial raised; of TensorFlow's errors, whose first line says nothing, with the one that does."""
+    failure = Failure.of(error)
+    if isinstance(error, HpcompssError):
+        return dataclasses.replace(failure, reason=str(error))
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("[[", "File "))]
+    if len(lines) < 2 or not lines[0].endswith("execution error:"):
+        return failure
+    return dataclasses.replace(failure, reason=f"{type(error).__name__}: {lines[-1]}")
+
+
+def scored(keras: Any, model: Any, data: tuple[Any, Any], batch_size: int | None = None) -> dict[str, float]:
+    """Returns the metrics of a model on ``x, y``, as the model names them."""
+    return _figures(model.evaluate(*data, batch_size=batch_size, verbose=0, return_dict=True))

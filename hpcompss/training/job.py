@@ -1,0 +1,39 @@
+"""What every trial of one Keras study shares, sent to each worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpcompss.training.data import DataSpecification
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the models of a study are built, trained and judged.
+
+    Attributes:
+        model: ``file.py:build``, ``module:Class``, or the Python object itself.
+        data: Where the data comes from.
+        metric: The objective, as Keras names it (``val_accuracy``).
+        direction: ``"minimize"`` or ``"maximize"``.
+        epoch: Which epoch's value counts, ``"best"`` or ``"last"``; its weights are those kept.
+        epochs: How many epochs, or None to leave it to the model's own ``fit``.
+        batch_size: Samples a step, or None for Keras's default or the model's own ``fit``.
+        seed: Makes initial weights and the order of samples repeatable, with the trial's number.
+    """
+
+    model: Any
+    data: DataSpecification
+    metric: str
+    direction: str
+    epoch: str = "best"
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+
+    def better(self, value: float, than: float) -> bool:
+        """Returns whether ``value`` is better than another."""
+        return value > than if self.direction == "maximize" else value < than

@@ -1,0 +1,387 @@
+"""From a workflow to its best model: makes the engine, finds the space, runs the search, tests the winner."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcompss.engines import Engine, make_engine
+from hpcompss.errors import HpcompssError, InputError
+from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
+from hpcompss.journal import is_begun
+from hpcompss.loop import Loop, Snapshot, check_limit
+from hpcompss.report.export import write_csv
+from hpcompss.space.space import Space
+from hpcompss.study import JOURNAL, LOGS, Study
+from hpcompss.tasks.finalize import finalize
+from hpcompss.tasks.inspect_model import Inspection, inspect_model
+from hpcompss.training.job import Job
+from hpcompss.trial import Failure, Resources
+from hpcompss.workflow import Workflow, load_workflow, make_workflow
+
+__all__ = ["UserCodeError", "View", "find_space", "locating", "new_folder", "open_engine", "resume", "tune"]
+
+WORKFLOW = "workflow.yaml"
+"""The resolved workflow's name in a study's folder."""
+
+
+class UserCodeError(HpcompssError):
+    """The user's code raised outside any trial. Its traceback is that of the user's code."""
+
+    def __init__(self, what: str, failure: Failure) -> None:
+        super().__init__(f"{what}: {failure.reason}")
+        self.traceback = failure.traceback
+
+
+class View:
+    """Watches a search; every method may be overridden, none needs to be."""
+
+    def say(self, message: str) -> None:
+        """Takes a sentence for the user."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Takes how the search stands, at every turn."""
+
+    def working(self, message: str) -> contextlib.AbstractContextManager[None]:
+        """Shows that something without trials is going on."""
+        return contextlib.nullcontext()
+
+    def closing(self) -> None:
+        """Ends what is shown live."""
+
+
+def tune(
+    workflow: str | os.PathLike[str] | Workflow | None = None,
+    *,
+    study: str | os.PathLike[str] | None = None,
+    engine: Engine | None = None,
+    view: View | None = None,
+    **sections: Any,
+) -> Study:
+    """Runs a workflow and returns its study.
+
+    Args:
+        workflow: A workflow file; or None, and its sections as arguments: ``tune(model=build, data={"name": "digits"},
+            objective="val_accuracy", search={"trials": 20})``.
+        study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
+        engine: Where to run, in place of what the workflow says; it stays open.
+        view: Watches the search.
+        **sections: The sections of a workflow.
+
+    Raises:
+        InputError: Something the user stated is wrong.
+        UserCodeError: The user's module or ``build`` raises.
+        StudyFailed: The first three trials failed alike.
+        JournalError: The journal cannot be written.
+    """
+    if workflow is None:
+        checked = make_workflow(sections)
+    elif sections:
+        raise InputError("tune takes either a workflow or its sections as arguments, not both")
+    else:
+        checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow))
+    view = view or View()
+    folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
+    _check_folder(folder, checked)
+    with locating(checked), open_engine(checked, engine, folder) as where:
+        with _removing_unused(folder):
+            made = _new_study(checked, find_space(checked, where, view), folder)
+        with made:
+            view.say(f"study: {folder}")
+            _search(checked, made, where, view)
+            return made
+
+
+def resume(
+    directory: str | os.PathLike[str],
+    *,
+    trials: int | None = None,
+    seconds: float | None = None,
+    workers: int | Literal["auto"] | None = None,
+    engine: Engine | None = None,
+    view: View | None = None,
+    model: Any = None,
+    function: Any = None,
+) -> Study:
+    """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
+
+    Args:
+        directory: The study's folder.
+        trials: How many trials the study shall have in all, in place of what its workflow says.
+        seconds: After how long from now no new trial starts, in place of what its workflow says.
+        workers: How many trials run at once, in place of what its workflow says.
+        engine: Where to run, in place of what the workflow says; it stays open.
+        view: Watches the search.
+        model: The Python object, where the study was begun with one.
+        function: The Python object, where the study was begun with one.
+
+    Raises:
+        InputError: The folder holds no study, or another hpcompss has it.
+        StudyFailed: The first three trials failed alike.
+        JournalError: The journal cannot be written.
+    """
+    folder = Path(directory)
+    view = view or View()
+    with Study.resume(folder) as study:
+        workflow = _workflow_of(folder, model=model, function=function)
+        workflow = _updated(workflow, "search", trials=trials, time=seconds)
+        workflow = _updated(workflow, "engine", workers=workers)
+        if study.settings.get("about", {}).get("module") != _module_digest(workflow):
+            view.say("warning: the model's file was changed since this study began; its space is kept as it was")
+        if study.completed:
+            keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
+        with locating(workflow), open_engine(workflow, engine, folder) as where:
+            _search(workflow, study, where, view)
+        return study
+
+
+def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> Space:
+    """Returns what may vary: a function's space as the workflow states it, a Keras model's by calling its code.
+
+    Raises:
+        InputError: The model, its data or the objective is not as it must be.
+        UserCodeError: The user's module or ``build`` raises.
+    """
+    view = view or View()
+    resources = workflow.trial_resources
+    _check_capacity(workflow, engine, resources)
+    if workflow.function is not None:
+        return workflow.parameters()
+    with view.working("reading the data and finding the space of the model"):
+        future = engine.submit(inspect_model, _job(workflow, 0), resources=_unlimited(resources))
+        engine.wait([future])
+    found = future.result()
+    if isinstance(found, Inspection):
+        view.say(f"data: {found.data}")
+        for warning in found.warnings:
+            view.say(f"warning: {warning}")
+        if not len(found.space):
+            raise InputError("build(hp) declares no hyper-parameter, so there is nothing to tune", key="model")
+        return found.space
+    if isinstance(found, HpcompssError):
+        raise found
+    raise UserCodeError(f"the model {_name(workflow.model)} cannot be built at its default values", found)
+
+
+def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:
+    """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends."""
+    resources = workflow.trial_resources
+    slots = engine.capacity(resources)
+    view.say(f"{slots} trial{'s' if slots > 1 else ''} at once, {resources.cpu} cpu and {resources.gpu:g} gpu each")
+    try:
+        try:
+            reason = Loop(
+                study,
+                engine,
+                _graph(workflow, study),
+                trials=workflow.search.trials,
+                seconds=workflow.search.time,
+                resources=resources,
+                watch=view.update,
+            ).run()
+        finally:
+            view.closing()
+        view.say(f"stopped: {reason}")
+        if workflow.model is not None and study.completed and reason != "interrupted":
+            _finalize(workflow, study, engine, view)
+    finally:
+        if study.directory is not None and study.finished:
+            try:
+                write_csv(study, study.directory / "trials.csv")
+            except OSError as error:
+                view.say(f"warning: trials.csv cannot be written ({error.strerror})")
+
+
+def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:
+    """Scores the winner on the test set, once for each winner."""
+    best, folder = study.best, study.directory
+    if folder is None or best.result is None or (study.test and study.test["number"] == best.number):
+        return
+    refit = workflow.training.refit
+    with view.working("training the best model on all data" if refit else "testing the best model"):
+        future = engine.submit(
+            finalize,
+            *(_job(workflow, study.seed), best.number, best.configuration, best.result.epoch, folder, refit),
+            resources=_unlimited(workflow.trial_resources),
+        )
+        engine.wait([future])
+    metrics = future.result()
+    if isinstance(metrics, Failure):
+        view.say(f"warning: the best model could not be tested: {metrics.reason}")
+        return
+    keep_best_model(folder, best.number, [])
+    study.note("test", number=best.number, metrics=metrics, refit=refit)
+    study.flush()
+
+
+def _job(workflow: Workflow, seed: int) -> Job:
+    data = workflow.data_specification()
+    if data is None:
+        raise InputError("a Keras model needs data", key="data")
+    return Job(
+        model=workflow.model,
+        data=data,
+        metric=workflow.objective.metric,
+        direction=workflow.objective.direction,
+        epoch=workflow.objective.epoch,
+        epochs=workflow.training.epochs,
+        batch_size=workflow.training.batch_size,
+        seed=seed,
+    )
+
+
+def _graph(workflow: Workflow, study: Study) -> TrialGraph:
+    if workflow.function is not None:
+        return FunctionGraph(workflow.function, workflow.objective.metric)
+    return KerasGraph(_job(workflow, study.seed))
+
+
+@contextlib.contextmanager
+def open_engine(workflow: Workflow, given: Engine | None = None, folder: Path | None = None) -> Iterator[Engine]:
+    """Gives the engine that a workflow asks for, closed at the end; one that is given instead stays open.
+
+    Args:
+        workflow: The workflow.
+        given: An engine to use instead.
+        folder: The study's, where the workers' output is kept.
+    """
+    if given is not None:
+        yield given
+        return
+    section = workflow.engine
+    workers = None if section.workers == "auto" else section.workers
+    preload = ("keras",) if workflow.model is not None else ()
+    logs = None if folder is None else folder / LOGS
+    with make_engine(section.name, workers=workers, gpus=section.gpus, preload=preload, log_directory=logs) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def locating(workflow: Workflow) -> Iterator[None]:
+    """Adds file and line to an error that names one of the workflow's settings."""
+    try:
+        yield
+    except InputError as error:
+        raise workflow.located(error) from None
+
+
+@contextlib.contextmanager
+def _removing_unused(folder: Path) -> Iterator[None]:
+    """Removes a study's folder where the study never began; where it did, leaves it."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / JOURNAL).exists():
+            shutil.rmtree(folder / LOGS, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) -> None:
+    """Refuses at once what the engine would refuse at the first trial."""
+    if engine.capacity(resources) < 1:
+        # The engine knows which resource is missing, and says so.
+        engine.submit(_nothing, resources=resources)
+        raise InputError("no worker can run such a trial: lower what it asks for", key="resources")
+
+
+def _nothing() -> None:
+    """Does nothing."""
+
+
+def _unlimited(resources: Resources) -> Resources:
+    """Returns the shape of a trial without its limits, for what is not a trial."""
+    return dataclasses.replace(resources, time_limit=None, memory=None)
+
+
+def _new_study(workflow: Workflow, space: Space, folder: Path) -> Study:
+    check_limit(space, workflow.search.allow_duplicates, workflow.search.trials, workflow.search.time)
+    study = Study(
+        space,
+        sampler=workflow.search.sampler,
+        direction=workflow.objective.direction,
+        seed=workflow.search.seed,
+        metric=workflow.objective.metric,
+        directory=folder,
+        allow_duplicates=workflow.search.allow_duplicates,
+        about={"workflow": workflow.digest, "module": _module_digest(workflow)},
+    )
+    try:
+        (folder / WORKFLOW).write_text(workflow.to_yaml(), encoding="utf-8")
+    except OSError as error:
+        study.close()
+        raise InputError(f"{folder / WORKFLOW} cannot be written ({error.strerror})") from None
+    return study
+
+
+def _workflow_of(folder: Path, **objects: Any) -> Workflow:
+    """Returns the workflow of a study's folder, with the Python objects that a file cannot hold."""
+    if not (folder / WORKFLOW).exists():
+        raise InputError(
+            f"{folder} has no {WORKFLOW}: if its study was made in Python, go on there with Study.resume; if it was "
+            "ended before its first trial, delete it and run its workflow anew"
+        )
+    workflow = load_workflow(folder / WORKFLOW, [])
+    given = {key: value for key, value in objects.items() if value is not None}
+    for key in ("model", "function"):
+        reference = getattr(workflow, key)
+        if isinstance(reference, str) and reference.startswith("<python>") and key not in given:
+            raise InputError(
+                f"the study was begun in Python with {reference.partition(':')[2]}: go on there with "
+                f"hpcompss.resume({str(folder)!r}, {key}=...)"
+            )
+    return workflow.model_copy(update=given)
+
+
+def _updated(workflow: Workflow, section: str, **settings: Any) -> Workflow:
+    """Returns the workflow with those settings of a section that are not None."""
+    stated = {key: value for key, value in settings.items() if value is not None}
+    return workflow.model_copy(update={section: getattr(workflow, section).model_copy(update=stated)})
+
+
+def _check_folder(folder: Path, workflow: Workflow) -> None:
+    """Refuses a folder that holds something, before any work is done."""
+    if is_begun(folder / JOURNAL):
+        about = Study.load(folder).settings.get("about", {})
+        if about.get("workflow") == workflow.digest:
+            raise InputError(f"{folder} holds this workflow's study already: go on with  hpcompss resume {folder}")
+        raise InputError(f"{folder} holds the study of another workflow: choose another folder with --study")
+    Study.check_folder(folder)
+
+
+def new_folder(title: str) -> Path:
+    """Returns a folder in ``studies/`` that does not exist yet, named by the title and the time."""
+    base = Path("studies") / f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number, folder = 1, base
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def _title(workflow: Workflow, given: object) -> str:
+    return Path(given).stem if isinstance(given, str | os.PathLike) else _name(workflow.model or workflow.function)
+
+
+def _name(reference: Any) -> str:
+    if isinstance(reference, str):
+        return reference.rpartition(":")[2] if "/" not in reference else Path(reference.rpartition(":")[0]).stem
+    return str(getattr(reference, "__name__", type(reference).__name__))
+
+
+def _module_digest(workflow: Workflow) -> str | None:
+    """Returns a digest of the file that the model or function stands in, or None where it is not a file."""
+    reference = workflow.model or workflow.function
+    if isinstance(reference, str):
+        file = Path(reference.rpartition(":")[0])
+        if file.suffix == ".py" and file.is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return None

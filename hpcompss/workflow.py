@@ -1,0 +1,594 @@
+"""The workflow file: YAML to a checked, frozen `Workflow`; every error names file, line and key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from hpcompss.engines import check_engine
+from hpcompss.errors import InputError, nearest
+from hpcompss.samplers import check_sampler
+from hpcompss.space.parameters import KINDS, Parameter
+from hpcompss.space.space import Space
+from hpcompss.training.data.specification import DataSpecification
+from hpcompss.trial import Resources
+
+__all__ = ["Workflow", "direction_of", "load_workflow", "make_workflow", "parse_duration", "parse_memory"]
+
+Path_ = tuple[str | int, ...]
+"""Where a setting stands in the file: its keys and list positions from the top."""
+
+
+# Values with units
+
+_UNITS_OF_TIME = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_UNITS_OF_MEMORY = {"B": 1, **{f"{p}{s}": 1000**i for i, p in enumerate("kMGT", 1) for s in ("B", "")}}
+_UNITS_OF_MEMORY |= {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)} | {"K": 1000, "KB": 1000}
+
+
+def parse_duration(text: Any) -> float:
+    """Returns seconds: ``90``, ``"90s"``, ``"10m"``, ``"1h30m"``. Raises `ValueError`."""
+    stated = "" if isinstance(text, bool) else re.sub(r"\s", "", str(text))
+    seconds = _number(stated)
+    if seconds is None:
+        parts = re.findall(r"(\d+\.?\d*|\.\d+)([a-z]+)", stated)
+        if not parts or "".join(number + unit for number, unit in parts) != stated:
+            raise ValueError(f"must be a duration such as 90s, 10m or 1h30m, not {text!r}")
+        unknown = next((unit for _, unit in parts if unit not in _UNITS_OF_TIME), None)
+        if unknown:
+            raise ValueError(f"has the unknown unit {unknown!r}: use s, m, h or d")
+        seconds = sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"must be a duration above 0, not {text!r}")
+    return seconds
+
+
+def parse_memory(text: Any) -> int:
+    """Returns bytes: ``"2GB"``, ``"512MiB"``, or a number of bytes. Raises `ValueError`."""
+    stated = "" if isinstance(text, bool) else re.sub(r"\s", "", str(text))
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([A-Za-z]+)", stated)
+    size = _number(stated)
+    if size is None:
+        if not match or match[2] not in _UNITS_OF_MEMORY:
+            raise ValueError(f"must be an amount of memory such as 2GB or 512MiB, not {text!r}")
+        size = float(match[1]) * _UNITS_OF_MEMORY[match[2]]
+    if not 1 <= size < math.inf:
+        raise ValueError(f"must be above 0, not {text!r}")
+    return int(size)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Memory = Annotated[int, BeforeValidator(parse_memory)]
+
+
+# Objectives
+
+_MAXIMIZED = re.compile(
+    r"accuracy|(^|_)(acc|auc|f1|f1_score|fbeta_score|precision|recall|r2|r2_score|iou|io_u|score|specificity|"
+    r"sensitivity|cosine_similarity|true_positives|true_negatives)(_|$)|_at_"
+)
+_MINIMIZED = re.compile(
+    r"(^|_)(loss|mse|mae|mape|msle|rmse|error|hinge|poisson|kl_divergence|logcosh|log_cosh|cost|time|seconds|regret|"
+    r"perplexity|false_positives|false_negatives)(_|$)|crossentropy|cross_entropy"
+)
+
+
+def direction_of(metric: str) -> str | None:
+    """Returns which way a metric is better by its name (``val_accuracy``: ``"maximize"``), or None where unknown."""
+    if _MINIMIZED.search(metric):
+        return "minimize"
+    return "maximize" if _MAXIMIZED.search(metric) else None
+
+
+# The sections
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+def _named(key: str) -> Callable[[Any], Any]:
+    """Returns what lets a section be written as its one leading value: ``engine: local``."""
+    return lambda value: {key: value} if isinstance(value, str) or callable(value) else value
+
+
+class Objective(_Section):
+    """What is compared: a metric, which way it is better, and at which epoch of a trial it is read."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    epoch: Literal["best", "last"] = "best"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_direction(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "direction" not in data and isinstance(data.get("metric"), str):
+            direction = direction_of(data["metric"])
+            if direction is None:
+                raise ValueError(
+                    f"the direction of {data['metric']!r} is not known: write "
+                    f"{{metric: {data['metric']}, direction: maximize}} (or minimize)"
+                )
+            return {**data, "direction": direction}
+        return data
+
+
+class Search(_Section):
+    """How the space is searched, and until when."""
+
+    sampler: str | dict[str, Any] = "random"
+    trials: Annotated[int, Field(ge=1)] | None = None
+    time: Duration | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    allow_duplicates: bool = False
+
+
+class Data(_Section):
+    """Where the data comes from and how it is split."""
+
+    name: str | None = None
+    path: str | None = None
+    function: Any = None
+    train: float | int | None = None
+    validation: float | int | None = None
+    test: float | int | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    image_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+
+
+class Training(_Section):
+    """How one model is trained."""
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    refit: bool = False
+
+
+class ResourcesSection(_Section):
+    """What one trial asks for."""
+
+    cpu: Annotated[int, Field(ge=1)] = 1
+    gpu: Annotated[float, Field(ge=0)] = 0
+    memory: Memory | None = None
+    time_limit: Duration | None = None
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> ResourcesSection:
+        Resources(gpu=self.gpu)
+        return self
+
+
+class EngineSection(_Section):
+    """Where the trials run."""
+
+    name: str = "local"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    gpus: Annotated[int, Field(ge=0)] | None = None
+
+
+class Workflow(_Section):
+    """A checked workflow. Either ``model`` (Keras) or ``function`` with ``space`` is given, never both."""
+
+    model: Any = None
+    function: Any = None
+    space: dict[str, dict[str, Any]] | None = None
+    data: Annotated[Data, BeforeValidator(_named("name"))] | None = None
+    objective: Annotated[Objective, BeforeValidator(_named("metric"))]
+    search: Search = Search()
+    training: Training = Training()
+    resources: ResourcesSection = ResourcesSection()
+    engine: Annotated[EngineSection, BeforeValidator(_named("name"))] = EngineSection()
+    _source: Any = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _has_subject(self) -> Workflow:
+        if (self.model is None) == (self.function is None):
+            raise ValueError("give either model (file.py:build) or function (file.py:function), one of the two")
+        if self.function is not None and not self.space:
+            raise ValueError("a function needs its space: add the section space with its parameters")
+        if self.model is not None and self.space is not None:
+            raise ValueError("a Keras model declares its space in build(hp): leave out the section space")
+        if self.model is not None and self.data is None:
+            raise ValueError("a Keras model needs data: add  data: {name: digits}  or a path")
+        if self.function is not None and self.data is not None:
+            raise ValueError("a function gets its own data: leave out the section data")
+        return self
+
+    def located(self, error: InputError) -> InputError:
+        """Returns an error that was found later, about one of this workflow's settings, with the setting's place."""
+        if error.key is None or error.file is not None or self._source is None:
+            return error
+        path = _longest(tuple(error.key.split(".")), self._source)
+        located: InputError = self._source.error(error.message, path)
+        return located
+
+    @property
+    def trial_resources(self) -> Resources:
+        """What one trial asks for."""
+        return Resources(**self.resources.model_dump())
+
+    def parameters(self) -> Space:
+        """Returns the space of a function's workflow. Raises `InputError`, its key being the parameter's."""
+        return Space(_parameter(name, settings) for name, settings in (self.space or {}).items())
+
+    def data_specification(self) -> DataSpecification | None:
+        """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
+        if self.data is None:
+            return None
+        settings = self.data.model_dump()
+        return DataSpecification(**{**settings, "image_size": settings["image_size"] and tuple(settings["image_size"])})
+
+    def to_plain(self) -> dict[str, Any]:
+        """Returns the settings as plain data, without those at their defaults; a Python object by its name."""
+        plain = self.model_dump(exclude_defaults=True)
+        return {key: _plain(value) for key, value in plain.items()}
+
+    def to_yaml(self) -> str:
+        """Returns the workflow as a file that `load_workflow` reads."""
+        return str(yaml.dump(self.to_plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+    @property
+    def digest(self) -> str:
+        """What tells two workflows apart: all but how long to search and where to run."""
+        plain = self.to_plain()
+        plain.pop("engine", None)
+        plain["search"] = {k: v for k, v in plain.get("search", {}).items() if k not in ("trials", "time")}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "item"):
+        return value.item()
+    if callable(value):
+        return f"<python>:{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}"
+    return value
+
+
+def _parameter(name: str, settings: Mapping[str, Any]) -> Parameter:
+    arguments = dict(settings)
+    kind = arguments.pop("type", None)
+    known = {"Int": "min_value max_value step sampling default", "Float": "min_value max_value step sampling default",
+             "Choice": "values ordered default", "Boolean": "default", "Fixed": "value"}  # fmt: skip
+    try:
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise InputError(f"its type must be one of {', '.join(KINDS)}, not {kind!r}", key="type")
+        allowed = [*known[kind].split(), "parent_name", "parent_values"]
+        for key in arguments:
+            if key not in allowed:
+                raise InputError(f"unknown key {key!r}; {nearest(str(key), allowed)}", key=str(key))
+        return KINDS[kind](name, **arguments)
+    except InputError as error:
+        raise InputError(error.message, key=".".join(filter(None, ["space", name, error.key]))) from None
+    except TypeError as error:
+        missing = re.findall(r"'(\w+)'", str(error))
+        raise InputError(f"a parameter of type {kind} needs {' and '.join(missing)}", key=f"space.{name}") from None
+
+
+# Reading
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but for numbers such as 1e-4, which it takes for text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: a text such as 1e-4 in quotation marks."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+        list("-+0123456789."),
+    )
+    # Last, for it matches whole numbers too.
+    _class.yaml_implicit_resolvers = {
+        first: sorted(resolvers, key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+        for first, resolvers in _class.yaml_implicit_resolvers.items()
+    }
+
+
+class _Source:
+    """The settings of a file with the place of each, and what overrides them."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.places: dict[Path_, tuple[str | Path | None, int | None, int | None]] = {}
+        self._checked: list[yaml.Node] = []
+
+    def read(self, text: str) -> dict[str, Any]:
+        try:
+            loader = _Loader(text)
+            try:
+                node = loader.get_single_node()
+                data = None if node is None else self._plain(loader, node, ())
+            finally:
+                loader.dispose()
+        except yaml.MarkedYAMLError as error:
+            raise self._invalid(", ".join(filter(None, (error.context, error.problem))), error.problem_mark) from None
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position].split("\n")
+            mark = yaml.Mark("", 0, len(before) - 1, len(before[-1]), None, 0)
+            raise self._invalid(f"the character {chr(error.character)!r} has no place in it", mark) from None
+        except RecursionError:
+            raise self._invalid("it is nested too deeply", None) from None
+        if data is None:
+            raise InputError("the workflow is empty: give it at least model, data and objective", file=self.file)
+        if not isinstance(data, dict):
+            raise InputError("a workflow is a mapping of sections (model:, data:, ...)", file=self.file, line=1)
+        return data
+
+    def _invalid(self, problem: str, mark: yaml.Mark | None) -> InputError:
+        return self._at(mark, f"this is not valid YAML ({problem})")
+
+    def _at(self, mark: yaml.Mark | None, message: str, path: Path_ = ()) -> InputError:
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        return InputError(message, file=self.file, line=line, column=column, key=_dotted(path) or None)
+
+    def _plain(self, loader: _Loader, node: yaml.Node, path: Path_, outer: tuple[yaml.Node, ...] = ()) -> Any:
+        """Returns a node's plain value, noting where each part stands."""
+        if node in outer:
+            raise self._at(node.start_mark, "this contains itself", path)
+        outer = (*outer, node)
+        self.places.setdefault(path, (self.file, node.start_mark.line + 1, node.start_mark.column + 1))
+        if isinstance(node, yaml.MappingNode):
+            self._refuse_twins(loader, node, path)
+            loader.flatten_mapping(node)
+            result: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                inside = (*path, self._scalar(loader, key_node, path))
+                self.places[inside] = (self.file, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+                result[inside[-1]] = self._plain(loader, value_node, inside, outer)
+            return result
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(loader, each, (*path, number), outer) for number, each in enumerate(node.value)]
+        return self._scalar(loader, node, path)
+
+    def _refuse_twins(self, loader: _Loader, node: yaml.MappingNode, path: Path_) -> None:
+        """Refuses a key given twice, but for those that come from a merge, which are there to be replaced."""
+        if node in self._checked:
+            return
+        self._checked.append(node)
+        lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self._scalar(loader, key_node, path)
+            if key in lines:
+                message = f"{key!r} is given twice, first in line {lines[key]}: remove one"
+                raise self._at(key_node.start_mark, message, (*path, key))
+            lines[key] = key_node.start_mark.line + 1
+
+    def _scalar(self, loader: _Loader, node: yaml.Node, path: Path_) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self._at(node.start_mark, "a key must be a word, not a list or a mapping", path)
+        try:
+            return loader.construct_object(node)
+        except (AttributeError, LookupError, ValueError):
+            message = f"{node.value!r} is no valid {node.tag.rpartition(':')[2]}: put text in quotation marks"
+            raise self._at(node.start_mark, message, path) from None
+
+    def override(self, data: dict[str, Any], assignment: str) -> None:
+        """Applies ``key=value`` of the command line, the value being YAML."""
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set takes key=value, such as search.trials=20, not {assignment!r}")
+        option = f"--set {assignment}"
+        path = tuple(key.split("."))
+        inner = data
+        for depth, part in enumerate(path[:-1]):
+            value = inner.get(part)
+            if isinstance(value, str):
+                # A section in its short form, such as  engine: local.
+                value = {_SHORT[part]: value} if depth == 0 and part in _SHORT else None
+            if value is not None and not isinstance(value, dict):
+                raise InputError(f"{'.'.join(path[: depth + 1])} is no section", file=option)
+            inner[part] = dict(value or {})
+            inner = inner[part]
+        try:
+            inner[path[-1]] = yaml.load(text, _Loader)
+        except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise InputError(f"{text!r} is not a valid value", file=option, key=key) from None
+        for depth in range(len(path), 0, -1):
+            self.places.setdefault(path[:depth], (option, None, None))
+        self.places[path] = (option, None, None)
+
+    def error(self, message: str, path: Path_) -> InputError:
+        """Returns an error at a setting, or at the nearest section above it that the file has."""
+        known = next((path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in self.places), ())
+        file, line, column = self.places.get(known, (self.file, None, None))
+        return InputError(message, file=file, line=line, column=column, key=_dotted(path) or None)
+
+    def base(self, path: Path_) -> Path:
+        """Returns the folder that a relative path in this setting starts from."""
+        file = self.places.get(path, (self.file, None, None))[0]
+        return file.parent if isinstance(file, Path) else Path.cwd()
+
+
+_SHORT = {"data": "name", "engine": "name", "objective": "metric"}
+
+
+def load_workflow(file: str | Path, assignments: Sequence[str] = ()) -> Workflow:
+    """Returns the workflow of a file, references and paths made absolute.
+
+    Args:
+        file: The YAML file; relative paths in it start from its folder.
+        assignments: ``key=value`` settings that override it; relative paths in them start from the current folder.
+
+    Raises:
+        InputError: The file cannot be read or a setting is wrong; names file, line and key.
+    """
+    path = Path(file)
+    source = _Source(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError("this is not a text file in UTF-8", file=path, line=line) from None
+    except OSError as error:
+        raise InputError(f"the workflow cannot be read ({error.strerror})", file=path) from None
+    data = source.read(text)
+    for assignment in assignments:
+        source.override(data, assignment)
+    return _checked(data, source)
+
+
+def make_workflow(sections: Mapping[str, Any]) -> Workflow:
+    """Returns the workflow of sections given in Python; ``model``, ``function`` and ``data`` may be Python objects.
+
+    Raises:
+        InputError: A setting is wrong; names the key.
+    """
+    return _checked(dict(sections), _Source(None))
+
+
+def _checked(data: dict[str, Any], source: _Source) -> Workflow:
+    try:
+        workflow = Workflow.model_validate(_resolved(data, source))
+    except ValidationError as error:
+        raise _first_error(error, source) from None
+    try:
+        if workflow.space is not None:
+            workflow.parameters()
+        workflow.data_specification()
+        check_sampler(workflow.search.sampler)
+        check_engine(workflow.engine.name)
+    except InputError as error:
+        path = tuple((error.key or "space").split("."))
+        raise source.error(error.message, _longest(path, source)) from None
+    workflow._source = source
+    return workflow
+
+
+def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
+    """Returns the settings with paths made absolute, without sections that are there but empty."""
+    resolved = {key: value for key, value in data.items() if value is not None}
+    for section, key in (("", "model"), ("", "function"), ("data", "function"), ("data", "path")):
+        inside = resolved.get(section) if section else resolved
+        if not isinstance(inside, dict) or inside.get(key) is None:
+            continue
+        value = _absolute(inside[key], (section, key) if section else (key,), source)
+        if section:
+            resolved[section] = {**inside, key: value}
+        else:
+            resolved[key] = value
+    return resolved
+
+
+def _absolute(value: Any, path: Path_, source: _Source) -> Any:
+    """Returns a path, or a reference to Python code, with its file's path made absolute; a Python object as it is."""
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if path[-1] == "path":
+        return str((source.base(path) / os.path.expanduser(value)).resolve()) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        if source.file is None:
+            return value
+        raise source.error(f"must read file.py:name or module:name, not {value!r}", path)
+    place, colon, name = value.rpartition(":")
+    if not (place and colon and name):
+        raise source.error(f"must read file.py:name or module:name, not {value!r}", path)
+    if not place.endswith(".py"):
+        return value
+    file = (source.base(path) / os.path.expanduser(place)).resolve()
+    if not file.is_file():
+        raise source.error(f"there is no file {file}", path)
+    return f"{file}:{name}"
+
+
+def _longest(path: Path_, source: _Source) -> Path_:
+    """Returns the path whose parts may themselves have had dots: the longest one that the file has."""
+    matches = [each for each in source.places if each and f"{_dotted(path)}.".startswith(f"{_dotted(each)}.")]
+    return max(matches, key=lambda each: len(_dotted(each)), default=path)
+
+
+def _dotted(path: Path_) -> str:
+    return ".".join(str(part) for part in path)
+
+
+_PHRASES = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "dict_type": "must be a mapping of settings",
+    "model_type": "must be a mapping of settings",
+    "model_attributes_type": "must be a mapping of settings",
+    "list_type": "must be a list",
+    "too_short": "must be [height, width]",
+    "too_long": "must be [height, width]",
+}
+
+
+def _first_error(error: ValidationError, source: _Source) -> InputError:
+    """Returns the first of pydantic's errors, by its place in the file, as one sentence."""
+    errors = [(_setting(each["loc"]), each) for each in error.errors(include_url=False)]
+
+    def rank(entry: tuple[Path_, Any]) -> tuple[bool, int, int]:
+        # What is missing comes last: it may only seem so for the fault of another.
+        return (entry[1]["type"] == "missing", source.error("", entry[0]).line or 0, -len(entry[0]))
+
+    path, first = min(errors, key=rank)
+    kind, value, context = first["type"], first.get("input"), first.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = [name for name in _section(path[:-1]).model_fields]
+        return source.error(f"unknown key {path[-1]!r}; {nearest(str(path[-1]), known)}", path)
+    if kind == "missing":
+        return source.error(f"the key {path[-1]!r} is missing", path)
+    if kind == "value_error":
+        return source.error(str(context["error"]), path)
+    if kind == "literal_error":
+        alternatives = [sub for at, sub in errors if at == path and sub["type"] != "literal_error"]
+        expected = context["expected"].replace(" or ", ", ") if alternatives else context["expected"]
+        also = " or a whole number of at least 1" if alternatives else ""
+        return source.error(f"must be {expected}{also}, not {value!r}", path)
+    if kind.startswith(("greater", "less")):
+        bound = next(iter(context.values()))
+        return source.error(f"must be at least {bound}, not {value!r}", path)
+    phrase = _PHRASES.get(kind, first["msg"][:1].lower() + first["msg"][1:])
+    if any(at == path and sub["type"] == "literal_error" for at, sub in errors):
+        phrase += " or auto"
+    return source.error(f"{phrase}, not {value!r}", path)
+
+
+def _setting(location: Sequence[str | int]) -> Path_:
+    """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
+    named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
+    return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "data": Data,
+    "objective": Objective,
+    "search": Search,
+    "training": Training,
+    "resources": ResourcesSection,
+    "engine": EngineSection,
+}
+
+
+def _section(path: Path_) -> type[BaseModel]:
+    return _SECTIONS[str(path[0])] if path else Workflow
