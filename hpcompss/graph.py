@@ -92,10 +92,14 @@ def keep_best_model(folder: Path, best: int, finished: Sequence[int]) -> None:
     """
     kept = model_path(folder, best)
     target = folder / BEST_MODEL
-    if kept.exists() and not _same(kept, target):
+    if not (kept.exists() and _same(kept, target)):
         former = [path for path in kept.parent.glob("trial-*.keras") if _same(path, target)]
         try:
-            _link(kept, target)
+            if kept.exists():
+                _link(kept, target)
+            elif former:
+                # The winner's model could not be saved, as its trial warns: better none than another trial's.
+                target.unlink()
         except OSError as error:
             raise HpcompssError(
                 f"{target}: the best model cannot be put there ({error.strerror}); it is {kept}, and all else is kept: "
@@ -111,7 +115,7 @@ def keep_best_model(folder: Path, best: int, finished: Sequence[int]) -> None:
 
 def _same(path: Path, target: Path) -> bool:
     """Returns whether ``target`` is a link to a file, or a copy of it."""
-    return target.exists() and filecmp.cmp(path, target)
+    return target.exists() and (path.samefile(target) or filecmp.cmp(path, target, shallow=False))
 
 
 def _link(kept: Path, target: Path) -> None:

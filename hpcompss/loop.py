@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import signal
 import threading
@@ -21,7 +22,10 @@ from hpcompss.space import Space
 from hpcompss.study import Study
 from hpcompss.trial import Failure, FailureKind, Resources, Result, Trial
 
-__all__ = ["Loop", "Snapshot", "StudyFailed", "check_limit"]
+__all__ = ["Loop", "Snapshot", "StudyFailed", "View", "check_limit"]
+
+INTERRUPTED = "interrupted"
+"""What a search says that was stopped by Ctrl-C or SIGTERM."""
 
 ALIKE = 3
 """So many first trials that fail in the same way end the study: the fault is then in what they share."""
@@ -42,7 +46,7 @@ class StudyFailed(HpcompssError):
     def __init__(self, reason: str, traceback: str) -> None:
         super().__init__(
             f"the first {ALIKE} trials failed in the same way ({reason}), so the study stopped: mend that, "
-            "then start it anew"
+            "then resume it, or start anew in another folder"
         )
         self.traceback = traceback
 
@@ -75,6 +79,23 @@ def check_limit(space: Space, allow_duplicates: bool, trials: int | None, second
     if trials is None and seconds is None and (allow_duplicates or not space.is_finite):
         which = "with duplicates allowed" if space.is_finite else "of an infinite space"
         raise InputError(f"a search {which} needs a limit: give the number of trials or the time", key="search")
+
+
+class View:
+    """Watches a search; every method may be overridden, none needs to be."""
+
+    def say(self, message: str) -> None:
+        """Takes a sentence for the user."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Takes how the search stands, at every turn."""
+
+    def working(self, message: str) -> contextlib.AbstractContextManager[None]:
+        """Shows that something without trials is going on."""
+        return contextlib.nullcontext()
+
+    def closing(self) -> None:
+        """Ends what is shown live."""
 
 
 class Loop:
@@ -162,13 +183,16 @@ class Loop:
             try:
                 self._starting.append(self._study.suggest())
             except SpaceExhausted:
-                self._stopping = f"the space is exhausted: all {self._study.space.count} configurations were tried"
+                count = self._study.space.count
+                untried = "no untried configuration is found"
+                tried = untried if count == math.inf else f"all {count} configurations were tried"
+                self._stopping = f"the space is exhausted: {tried}"
         self._study.flush()
+        if self._finished:
+            self._graph.settle(self._study, self._finished)
         while self._starting:
             future = self._graph.submit(self._engine, self._study, self._starting[0], self._resources)
             self._running[future] = self._starting.popleft()
-        if self._finished:
-            self._graph.settle(self._study, self._finished)
 
     def _room(self) -> int:
         """Returns how many trials the engine should have: its slots, and some in advance where they are short."""
@@ -212,14 +236,13 @@ class Loop:
 
     def _check_limits(self) -> None:
         if self._signals > 1:
-            self._end(list(self._running))
-        if self._stopping:
-            return
+            self._end([future for future in self._running if not future.done])
+        time_is_up = self._seconds is not None and time.monotonic() - self._begun >= self._seconds
         if self._signals:
-            self._stopping = "interrupted"
-        elif self._seconds is not None and time.monotonic() - self._begun >= self._seconds:
+            self._stopping = INTERRUPTED
+        elif time_is_up and not self._stopping:
             self._stopping = "the time is up"
-        if self._stopping:
+        if self._signals or time_is_up:
             self._end([future for future in self._running if future.started is None and not future.done])
 
     def _end(self, futures: Sequence[Future]) -> None:

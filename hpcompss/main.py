@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from hpcompss import __version__
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.units import parse_duration
 
 if TYPE_CHECKING:
     from hpcompss.study import Study
 
 __all__ = ["main"]
+
+BROKEN_PIPE = 141
+"""The exit status of a program whose output nobody reads any more, by the shell's convention."""
 
 INTERRUPTED = 130
 """The exit status of a program ended by Ctrl-C, by the shell's convention."""
@@ -31,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status.
 
     Returns:
-        0 where all went well, 1 where the study found nothing, 2 for bad input, 130 after Ctrl-C.
+        0 where all went well, 1 where the study found nothing, 2 for bad input, 130 after Ctrl-C, 141 where the
+        output's reader has gone.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe has gone: nothing more can be said, and Python must not try at its end.
         sys.stdout = None
-        return 0
+        return BROKEN_PIPE
     return status
 
 
@@ -63,25 +68,38 @@ def _run(options: argparse.Namespace) -> int:
     workflow = load_workflow(options.workflow, _assignments(options))
     folder = options.study or _default_folder(options.workflow)
     view = make_view(sys.stderr if options.json else sys.stdout)
-    return _finish(tune(workflow, study=folder, view=view), options)
+    try:
+        study = tune(workflow, study=folder, view=view)
+    except KeyboardInterrupt:
+        study = _as_kept(folder)
+    return _finish(study, options)
 
 
 def _resume(options: argparse.Namespace) -> int:
     from hpcompss.report.console import make_view
     from hpcompss.tuning import resume
-    from hpcompss.workflow import parse_duration
 
-    try:
-        seconds = None if options.time is None else parse_duration(options.time)
-    except ValueError as error:
-        raise InputError(str(error), file="--time") from None
     view = make_view(sys.stderr if options.json else sys.stdout)
-    study = resume(options.directory, trials=options.trials, seconds=seconds, workers=options.workers, view=view)
+    seconds = None if options.time is None else parse_duration(options.time)
+    try:
+        study = resume(options.directory, trials=options.trials, time=seconds, workers=options.workers, view=view)
+    except KeyboardInterrupt:
+        study = _as_kept(options.directory)
     return _finish(study, options)
 
 
+def _as_kept(folder: Path) -> Study:
+    """Returns an interrupted study as its folder has it. Raises `KeyboardInterrupt` where it had not begun."""
+    from hpcompss.journal import is_begun
+    from hpcompss.study import JOURNAL, Study
+
+    if not is_begun(folder / JOURNAL):
+        raise KeyboardInterrupt
+    return Study.load(folder)
+
+
 def _finish(study: Study, options: argparse.Namespace) -> int:
-    from hpcompss.report.console import make_console, show_result
+    from hpcompss.report.console import is_untested, make_console, show_result
     from hpcompss.report.export import as_plain
 
     if options.json:
@@ -91,7 +109,7 @@ def _finish(study: Study, options: argparse.Namespace) -> int:
     if study.stopped == "interrupted":
         print(f"hpcompss: interrupted; go on with  hpcompss resume {study.directory}", file=sys.stderr)
         return INTERRUPTED
-    return 0 if study.completed else 1
+    return 0 if study.completed and not is_untested(study) else 1
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -215,7 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
     _add_directory(resume)
     resume.add_argument("--trials", metavar="N", type=_positive, help="how many trials the study shall have in all")
-    resume.add_argument("--time", metavar="TIME", help="start no new trial after this time (such as 10m)")
+    resume.add_argument(
+        "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
+    )
     resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
 
     _add_directory(command("status", _status, "show how a study stands"))
@@ -243,10 +263,12 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="NAME", help="where the trials run (local)")
-    parser.add_argument("--workers", metavar="N", help="how many trials run at once, or auto")
-    parser.add_argument("--trials", metavar="N", help="how many trials to run")
-    parser.add_argument("--time", metavar="TIME", help="start no new trial after this time (such as 10m)")
-    parser.add_argument("--seed", metavar="S", help="makes the search repeatable")
+    parser.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
+    parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials to run")
+    parser.add_argument(
+        "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
+    )
+    parser.add_argument("--seed", metavar="S", type=_natural, help="makes the search repeatable")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="another setting, such as training.epochs=5"
     )
@@ -256,14 +278,26 @@ def _workers(text: str) -> int | str:
     return text if text == "auto" else _positive(text)
 
 
-def _positive(text: str) -> int:
+def _natural(text: str, least: int = 0) -> int:
     try:
         number = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
     return number
+
+
+def _positive(text: str) -> int:
+    return _natural(text, least=1)
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from hpcompss.journal import (
     LOCK,
     FolderLock,
     Journal,
+    JournalError,
     finite,
     is_begun,
     read_journal,
@@ -31,7 +33,7 @@ from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Resul
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
 
-__all__ = ["DIRECTIONS", "JOURNAL", "LOGS", "Study"]
+__all__ = ["DIRECTIONS", "JOURNAL", "LOGS", "WORKFLOW", "Study"]
 
 DIRECTIONS = ("minimize", "maximize")
 JOURNAL = "journal.jsonl"
@@ -39,6 +41,9 @@ JOURNAL = "journal.jsonl"
 
 LOGS = "logs"
 """The name of the folder, in a study's, that keeps what workers print."""
+
+WORKFLOW = "workflow.yaml"
+"""The resolved workflow's name in a study's folder."""
 
 
 class Study:
@@ -59,6 +64,7 @@ class Study:
         settings: What it was made with, as plain data.
         test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
         stopped: Why the last search ended, empty while it goes on.
+        limits: What was stated on resume in place of the workflow's own limits.
 
     Raises:
         InputError: An argument is wrong, or the folder is not empty, not writable, or in use.
@@ -81,8 +87,15 @@ class Study:
             raise InputError(f"unknown direction {direction!r}; {nearest(str(direction), DIRECTIONS)}", key="direction")
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "big")
-        elif isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        elif isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
             raise InputError(f"the seed is a whole number of at least 0, not {seed!r}", key="seed")
+        if not isinstance(sampler, str | Mapping):
+            raise InputError(
+                "a study's sampler is a name or a mapping of name and options, which its journal can hold, "
+                f"not {sampler!r}",
+                key="sampler",
+            )
+        seed = operator.index(seed)
         self._open(
             space,
             make_sampler(sampler, space, seed=seed, allow_duplicates=allow_duplicates),
@@ -106,6 +119,7 @@ class Study:
         self.directory: Path | None = None
         self.test: dict[str, Any] | None = None
         self.stopped = ""
+        self.limits: dict[str, Any] = {}
         self._history = History(space, settings["direction"])
         self._trials: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -184,7 +198,11 @@ class Study:
             JournalError: The journal cannot be written.
         """
         trial = self.suggest()
-        self.flush()
+        try:
+            self.flush()
+        except JournalError:
+            self.give_back(trial.number)
+            raise
         return trial
 
     def tell(
@@ -198,8 +216,8 @@ class Study:
 
         Args:
             trial: What `ask` returned, or its number.
-            value: The objective, or a mapping of metrics that holds it under the study's metric (or holds nothing
-                else). NaN and infinity make it a failed trial.
+            value: The objective, or a mapping of metrics that holds it under the study's metric (or, where that has no
+                name of its own, holds nothing else). NaN and infinity make it a failed trial.
             failure: Why it has no value, in place of ``value``.
 
         Raises:
@@ -238,14 +256,17 @@ class Study:
             InputError: Neither limit is given for an infinite space, or no worker can run such a trial.
             StudyFailed: The first three trials failed alike.
             JournalError: The journal cannot be written.
+            KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
         """
         from hpcompss.engines import Local
         from hpcompss.graph import FunctionGraph
-        from hpcompss.loop import Loop
+        from hpcompss.loop import INTERRUPTED, Loop
 
         with contextlib.nullcontext(engine) if engine is not None else Local() as where:
             graph = FunctionGraph(function, self.metric)
-            Loop(self, where, graph, trials=trials, seconds=time, resources=resources or Resources()).run()
+            loop = Loop(self, where, graph, trials=trials, seconds=time, resources=resources or Resources())
+            if loop.run() == INTERRUPTED:
+                raise KeyboardInterrupt
         return self
 
     # Ask and tell in batches, for the loop
@@ -254,7 +275,7 @@ class Study:
         """Returns the next trial; it counts once `flush` has returned. See `ask`."""
         self._check_open()
         if self._interrupted:
-            trial = self._trials[self._interrupted.pop(0)]
+            trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
         else:
             number = len(self._trials)
             pending = [each.configuration for each in self._running.values()]
@@ -280,6 +301,11 @@ class Study:
         """Puts a running trial among the interrupted ones, to be tried again."""
         del self._running[number]
         self._interrupted.append(number)
+        self._marked(number, TrialState.INTERRUPTED)
+
+    def _marked(self, number: int, state: TrialState) -> Trial:
+        self._trials[number] = dataclasses.replace(self._trials[number], state=state)
+        return self._trials[number]
 
     def note(self, event: str, **data: Any) -> None:
         """Adds an event to the journal, a figure that is not finite as None; it counts once `flush` has returned."""
@@ -338,8 +364,8 @@ class Study:
                     line=line,
                 ) from None
         study.directory = folder
-        study._interrupted = sorted(study._running)
-        study._running.clear()
+        for number in sorted(study._running):
+            study.give_back(number)
         return study
 
     @classmethod
@@ -377,7 +403,7 @@ class Study:
                 f"{folder} holds a study already: go on with  hpcompss resume {folder}  (Study.resume), "
                 "or choose another folder"
             )
-        foreign = [name for name in content if name not in (JOURNAL, LOGS)]
+        foreign = [name for name in content if name not in (JOURNAL, LOGS, WORKFLOW)]
         if foreign:
             raise InputError(f"the study folder {folder} is not empty (it has {foreign[0]!r}): choose another")
         if not os.access(folder, os.W_OK):
@@ -447,6 +473,8 @@ class Study:
             self.test = {key: value for key, value in data.items() if key not in ("event", "time")}
         elif event in ("stop", "resume"):
             self.stopped = data.get("reason", "")
+        elif event == "limits":
+            self.limits |= {key: value for key, value in data.items() if key in ("trials", "seconds")}
 
 
 def _now() -> float:

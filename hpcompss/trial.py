@@ -38,6 +38,7 @@ class TrialState(str, enum.Enum):
     """Where a trial stands."""
 
     RUNNING = "running"
+    INTERRUPTED = "interrupted"
     COMPLETE = "complete"
     FAILED = "failed"
 

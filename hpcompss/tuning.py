@@ -7,29 +7,28 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import strftime
 from typing import Any, Literal
 
 from hpcompss.engines import Engine, make_engine
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
 from hpcompss.journal import is_begun
-from hpcompss.loop import Loop, Snapshot, check_limit
-from hpcompss.report.export import write_csv
+from hpcompss.loop import INTERRUPTED, Loop, View, check_limit
+from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
-from hpcompss.study import JOURNAL, LOGS, Study
+from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
+from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources
 from hpcompss.workflow import Workflow, load_workflow, make_workflow
 
-__all__ = ["UserCodeError", "View", "find_space", "locating", "new_folder", "open_engine", "resume", "tune"]
-
-WORKFLOW = "workflow.yaml"
-"""The resolved workflow's name in a study's folder."""
+__all__ = ["UserCodeError", "find_space", "locating", "new_folder", "open_engine", "resume", "study_of", "tune"]
 
 
 class UserCodeError(HpcompssError):
@@ -40,26 +39,10 @@ class UserCodeError(HpcompssError):
         self.traceback = failure.traceback
 
 
-class View:
-    """Watches a search; every method may be overridden, none needs to be."""
-
-    def say(self, message: str) -> None:
-        """Takes a sentence for the user."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Takes how the search stands, at every turn."""
-
-    def working(self, message: str) -> contextlib.AbstractContextManager[None]:
-        """Shows that something without trials is going on."""
-        return contextlib.nullcontext()
-
-    def closing(self) -> None:
-        """Ends what is shown live."""
-
-
 def tune(
     workflow: str | os.PathLike[str] | Workflow | None = None,
     *,
+    settings: Sequence[str] = (),
     study: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     view: View | None = None,
@@ -70,9 +53,10 @@ def tune(
     Args:
         workflow: A workflow file; or None, and its sections as arguments: ``tune(model=build, data={"name": "digits"},
             objective="val_accuracy", search={"trials": 20})``.
+        settings: ``key=value`` settings that override a workflow file's, such as ``"search.trials=20"``.
         study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
         engine: Where to run, in place of what the workflow says; it stays open.
-        view: Watches the search.
+        view: Watches the search; by default what happens is printed. `View` itself shows nothing.
         **sections: The sections of a workflow.
 
     Raises:
@@ -80,18 +64,20 @@ def tune(
         UserCodeError: The user's module or ``build`` raises.
         StudyFailed: The first three trials failed alike.
         JournalError: The journal cannot be written.
+        KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
     if workflow is None:
         checked = make_workflow(sections)
     elif sections:
-        raise InputError("tune takes either a workflow or its sections as arguments, not both")
+        raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
-        checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow))
-    view = view or View()
+        checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
+    view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
+    made_here = not folder.exists()
     _check_folder(folder, checked)
     with locating(checked), open_engine(checked, engine, folder) as where:
-        with _removing_unused(folder):
+        with _removing_unused(folder, made_here):
             made = _new_study(checked, find_space(checked, where, view), folder)
         with made:
             view.say(f"study: {folder}")
@@ -103,43 +89,57 @@ def resume(
     directory: str | os.PathLike[str],
     *,
     trials: int | None = None,
-    seconds: float | None = None,
+    time: float | None = None,
     workers: int | Literal["auto"] | None = None,
     engine: Engine | None = None,
     view: View | None = None,
     model: Any = None,
     function: Any = None,
+    data_function: Any = None,
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
     Args:
         directory: The study's folder.
         trials: How many trials the study shall have in all, in place of what its workflow says.
-        seconds: After how long from now no new trial starts, in place of what its workflow says.
+        time: Seconds from now after which no new trial starts, in place of what its workflow says.
         workers: How many trials run at once, in place of what its workflow says.
         engine: Where to run, in place of what the workflow says; it stays open.
-        view: Watches the search.
+        view: Watches the search; by default what happens is printed.
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
+        data_function: The Python function that returns the data, where the study was begun with one.
 
     Raises:
-        InputError: The folder holds no study, or another hpcompss has it.
+        InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
         StudyFailed: The first three trials failed alike.
         JournalError: The journal cannot be written.
+        KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
     folder = Path(directory)
-    view = view or View()
+    view = view or _printing()
     with Study.resume(folder) as study:
-        workflow = _workflow_of(folder, model=model, function=function)
-        workflow = _updated(workflow, "search", trials=trials, time=seconds)
+        workflow = _workflow_of(folder, study, model, function, data_function)
+        stated = {"trials": trials, "seconds": time}
+        if limits := {key: value for key, value in stated.items() if value is not None}:
+            study.note("limits", **limits)
+        workflow = _updated(workflow, "search", trials=study.limits.get("trials"), time=study.limits.get("seconds"))
         workflow = _updated(workflow, "engine", workers=workers)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         if study.completed:
             keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
+        for draft in (folder / "models").glob("*.draft.keras"):
+            draft.unlink(missing_ok=True)
         with locating(workflow), open_engine(workflow, engine, folder) as where:
             _search(workflow, study, where, view)
         return study
+
+
+def _printing() -> View:
+    from hpcompss.report.console import make_view
+
+    return make_view(sys.stdout)
 
 
 def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> Space:
@@ -153,6 +153,7 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
     if workflow.function is not None:
+        _check_function(workflow, engine)
         return workflow.parameters()
     with view.working("reading the data and finding the space of the model"):
         future = engine.submit(inspect_model, _job(workflow, 0), resources=_unlimited(resources))
@@ -167,12 +168,13 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
         return found.space
     if isinstance(found, HpcompssError):
         raise found
-    raise UserCodeError(f"the model {_name(workflow.model)} cannot be built at its default values", found)
+    raise UserCodeError(f"the model {_reference(workflow.model)} cannot be built at its default values", found)
 
 
 def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:
     """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends."""
     resources = workflow.trial_resources
+    _check_capacity(workflow, engine, resources)
     slots = engine.capacity(resources)
     view.say(f"{slots} trial{'s' if slots > 1 else ''} at once, {resources.cpu} cpu and {resources.gpu:g} gpu each")
     try:
@@ -189,8 +191,14 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> Non
         finally:
             view.closing()
         view.say(f"stopped: {reason}")
-        if workflow.model is not None and study.completed and reason != "interrupted":
+        if reason == INTERRUPTED:
+            raise KeyboardInterrupt
+        if workflow.model is not None and study.completed:
             _finalize(workflow, study, engine, view)
+    except KeyboardInterrupt:
+        if study.stopped != INTERRUPTED:
+            study.note("stop", reason=INTERRUPTED)
+        raise
     finally:
         if study.directory is not None and study.finished:
             try:
@@ -214,7 +222,8 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         engine.wait([future])
     metrics = future.result()
     if isinstance(metrics, Failure):
-        view.say(f"warning: the best model could not be tested: {metrics.reason}")
+        view.say(metrics.traceback)
+        view.say(f"warning: the best model could not be tested, resume tries again: {metrics.reason}")
         return
     keep_best_model(folder, best.number, [])
     study.note("test", number=best.number, metrics=metrics, refit=refit)
@@ -273,15 +282,17 @@ def locating(workflow: Workflow) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _removing_unused(folder: Path) -> Iterator[None]:
-    """Removes a study's folder where the study never began; where it did, leaves it."""
+def _removing_unused(folder: Path, made_here: bool) -> Iterator[None]:
+    """Removes what was put into a study's folder where the study never began, and the folder if it was made here."""
     try:
         yield
     except BaseException:
         if not (folder / JOURNAL).exists():
             shutil.rmtree(folder / LOGS, ignore_errors=True)
+            (folder / WORKFLOW).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                if made_here:
+                    folder.rmdir()
         raise
 
 
@@ -291,6 +302,17 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
         # The engine knows which resource is missing, and says so.
         engine.submit(_nothing, resources=resources)
         raise InputError("no worker can run such a trial: lower what it asks for", key="resources")
+
+
+def _check_function(workflow: Workflow, engine: Engine) -> None:
+    """Refuses a function whose module does not import."""
+    future = engine.submit(check_function, workflow.function, resources=_unlimited(workflow.trial_resources))
+    engine.wait([future])
+    found = future.result()
+    if isinstance(found, HpcompssError):
+        raise found
+    if isinstance(found, Failure):
+        raise UserCodeError(f"the function {_reference(workflow.function)} cannot be imported", found)
 
 
 def _nothing() -> None:
@@ -303,42 +325,58 @@ def _unlimited(resources: Resources) -> Resources:
 
 
 def _new_study(workflow: Workflow, space: Space, folder: Path) -> Study:
-    check_limit(space, workflow.search.allow_duplicates, workflow.search.trials, workflow.search.time)
-    study = Study(
+    # Before the journal begins: a study that has one can always be resumed.
+    try:
+        write_whole(folder / WORKFLOW, workflow.to_yaml())
+    except OSError as error:
+        raise InputError(f"the study folder {folder} cannot be written ({error.strerror}): choose another") from None
+    return study_of(workflow, space, folder)
+
+
+def study_of(workflow: Workflow, space: Space, folder: Path | None = None) -> Study:
+    """Returns a new study of a workflow, kept in ``folder`` or in memory alone.
+
+    Raises:
+        InputError: There is no limit although the space is infinite, or the folder cannot have it.
+    """
+    search = workflow.search
+    check_limit(space, search.allow_duplicates, search.trials, search.time)
+    return Study(
         space,
-        sampler=workflow.search.sampler,
+        sampler=search.sampler,
         direction=workflow.objective.direction,
-        seed=workflow.search.seed,
+        seed=search.seed,
         metric=workflow.objective.metric,
         directory=folder,
-        allow_duplicates=workflow.search.allow_duplicates,
+        allow_duplicates=search.allow_duplicates,
         about={"workflow": workflow.digest, "module": _module_digest(workflow)},
     )
-    try:
-        (folder / WORKFLOW).write_text(workflow.to_yaml(), encoding="utf-8")
-    except OSError as error:
-        study.close()
-        raise InputError(f"{folder / WORKFLOW} cannot be written ({error.strerror})") from None
-    return study
 
 
-def _workflow_of(folder: Path, **objects: Any) -> Workflow:
+def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:
     """Returns the workflow of a study's folder, with the Python objects that a file cannot hold."""
     if not (folder / WORKFLOW).exists():
         raise InputError(
-            f"{folder} has no {WORKFLOW}: if its study was made in Python, go on there with Study.resume; if it was "
-            "ended before its first trial, delete it and run its workflow anew"
+            f"{folder} has no {WORKFLOW}: a study made in Python with hpcompss.Study goes on there, with Study.resume"
         )
-    workflow = load_workflow(folder / WORKFLOW, [])
-    given = {key: value for key, value in objects.items() if value is not None}
-    for key in ("model", "function"):
-        reference = getattr(workflow, key)
-        if isinstance(reference, str) and reference.startswith("<python>") and key not in given:
+    workflow = load_workflow(folder / WORKFLOW)
+    if study.settings.get("about", {}).get("workflow") != workflow.digest:
+        raise InputError(
+            "it was changed since the study began: undo that, or run it as a new study (how long to search is told to "
+            "resume by --trials and --time)",
+            file=folder / WORKFLOW,
+        )
+    stated = {"model": workflow.model, "function": workflow.function}
+    stated["data_function"] = workflow.data and workflow.data.function
+    given = {"model": model, "function": function, "data_function": data_function}
+    for key, reference in stated.items():
+        if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
             raise InputError(
                 f"the study was begun in Python with {reference.partition(':')[2]}: go on there with "
                 f"hpcompss.resume({str(folder)!r}, {key}=...)"
             )
-    return workflow.model_copy(update=given)
+    workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
+    return workflow.model_copy(update={key: given[key] for key in ("model", "function") if given[key] is not None})
 
 
 def _updated(workflow: Workflow, section: str, **settings: Any) -> Workflow:
@@ -359,7 +397,7 @@ def _check_folder(folder: Path, workflow: Workflow) -> None:
 
 def new_folder(title: str) -> Path:
     """Returns a folder in ``studies/`` that does not exist yet, named by the title and the time."""
-    base = Path("studies") / f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    base = Path("studies") / f"{title}-{strftime('%Y%m%d-%H%M%S')}"
     number, folder = 1, base
     while folder.exists():
         number += 1
@@ -375,6 +413,11 @@ def _name(reference: Any) -> str:
     if isinstance(reference, str):
         return reference.rpartition(":")[2] if "/" not in reference else Path(reference.rpartition(":")[0]).stem
     return str(getattr(reference, "__name__", type(reference).__name__))
+
+
+def _reference(reference: Any) -> str:
+    """Returns what the user named, for messages: ``digits.py:build``."""
+    return Path(reference).name if isinstance(reference, str) else _name(reference)
 
 
 def _module_digest(workflow: Workflow) -> str | None:

@@ -70,11 +70,19 @@ def test_a_model_that_was_trained_anew_becomes_the_best(folder):
     assert best_model(folder) == "model 0, refitted"
 
 
-def test_a_trial_that_kept_no_model_does_no_harm(folder):
+def test_a_winner_that_kept_no_model_leaves_none_rather_than_anothers(folder):
     keep_best_model(folder, 0, [0])
     trained(folder, 1)
     keep_best_model(folder, 1, [1])
     keep_best_model(folder, 2, [2, 3])
+    assert not (folder / BEST_MODEL).exists()
+
+
+def test_a_best_model_whose_origin_was_deleted_stays(folder):
+    trained(folder, 1)
+    keep_best_model(folder, 1, [1])
+    model_path(folder, 1).unlink()
+    keep_best_model(folder, 1, [1])
     assert best_model(folder) == "model 1"
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
 from hpcompss.space import Boolean, Choice, Fixed, Float, Int
-from hpcompss.workflow import direction_of, load_workflow, make_workflow, parse_duration, parse_memory
+from hpcompss.units import parse_duration, parse_memory
+from hpcompss.workflow import direction_of, load_workflow, make_workflow
 
 ROOT = Path(__file__).parents[1]
 

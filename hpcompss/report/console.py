@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,12 +18,11 @@ from rich.text import Text
 
 from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
-from hpcompss.loop import Snapshot
+from hpcompss.loop import Snapshot, View
 from hpcompss.study import Study
 from hpcompss.trial import Trial, TrialState, Value
-from hpcompss.tuning import View
 
-__all__ = ["make_console", "make_view", "show_result", "show_status"]
+__all__ = ["is_untested", "make_console", "make_view", "show_result", "show_status"]
 
 MANY = 4
 """More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
@@ -53,11 +53,21 @@ def configuration(values: Mapping[str, Value]) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
 
 
+class _Console(Console):
+    """A console that falls silent when nobody reads any more: a search goes on, for its study is what counts."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 def make_console(stream: TextIO) -> Console:
     """Returns a console on a stream; one that nobody watches has no end of line to keep to."""
     width = None if stream.isatty() else 10_000
     # What is printed is the user's: [brackets] and :colons: in it are no markup.
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def make_view(stream: TextIO) -> View:
@@ -257,11 +267,22 @@ def show_result(study: Study, console: Console) -> None:
     if study.directory is not None:
         if (study.directory / BEST_MODEL).exists():
             say(f"best model: {study.directory / BEST_MODEL}")
+        for warning in study.best.result.warnings if study.completed and study.best.result is not None else ():
+            say(f"warning: {warning}")
         say(f"results: {study.directory}")
 
 
+def is_untested(study: Study) -> bool:
+    """Returns whether the best model has yet to be scored on the test set."""
+    if study.directory is None or not study.completed or not (study.directory / BEST_MODEL).exists():
+        return False
+    return study.test is None or study.test["number"] != study.best.number
+
+
 def _show_test(study: Study, say: Any) -> None:
-    if study.test and study.completed and study.test["number"] == study.best.number and study.test["metrics"]:
+    if is_untested(study):
+        say("not yet scored on the test set: resume does so when the search has ended")
+    elif study.test and study.test["number"] == study.best.number and study.test["metrics"]:
         figures = ", ".join(f"{name} {figure(value)}" for name, value in study.test["metrics"].items())
         refit = " (trained anew on training and validation data)" if study.test.get("refit") else ""
         say(f"on the test set{refit}: {figures}")

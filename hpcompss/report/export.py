@@ -13,7 +13,7 @@ from hpcompss.graph import BEST_MODEL
 from hpcompss.study import Study
 from hpcompss.trial import Trial
 
-__all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv"]
+__all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
 
 
 def trial_as_plain(trial: Trial) -> dict[str, Any]:
@@ -88,10 +88,15 @@ def as_csv(study: Study) -> str:
 
 
 def write_csv(study: Study, path: Path) -> None:
-    """Writes `as_csv` to a file that is there whole or not at all."""
+    """Writes `as_csv` to a file."""
+    write_whole(path, as_csv(study))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all. Raises `OSError`."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(as_csv(study), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

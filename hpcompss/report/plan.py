@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hpcompss.loop import View
 from hpcompss.report.console import configuration, duration, short
 from hpcompss.samplers import SpaceExhausted
 from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter, Space
-from hpcompss.study import Study
 from hpcompss.trial import Configuration, Resources
-from hpcompss.tuning import View, find_space, locating, open_engine
+from hpcompss.tuning import find_space, locating, open_engine, study_of
 from hpcompss.workflow import Workflow
 
 __all__ = ["Plan", "make_plan", "show_plan"]
@@ -71,14 +71,7 @@ def make_plan(workflow: Workflow, *, first: int = 5, view: View | None = None) -
     with locating(workflow), open_engine(workflow) as engine:
         space = find_space(workflow, engine, view)
         slots = engine.capacity(workflow.trial_resources)
-    study = Study(
-        space,
-        sampler=workflow.search.sampler,
-        direction=workflow.objective.direction,
-        seed=workflow.search.seed,
-        metric=workflow.objective.metric,
-        allow_duplicates=workflow.search.allow_duplicates,
-    )
+    study = study_of(workflow, space)
     shown: list[Configuration] = []
     try:
         for _ in range(min(first, workflow.search.trials or first)):

@@ -348,8 +348,11 @@ class _Explorer:
         ended = True
         try:
             self._declare(hp)
-        except InputError:
-            raise
+        except InputError as error:
+            if not values:
+                raise
+            where = ", ".join(f"{name}={value!r}" for name, value in values.items())
+            raise InputError(f"{error.message} (with {where})", key=error.key) from None
         except Exception:
             if strict:
                 raise

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import load_attribute
 from hpcompss.trial import Configuration, Failure, Result, result_of
 
-__all__ = ["evaluate"]
+__all__ = ["check_function", "evaluate"]
 
 
 def evaluate(
@@ -30,3 +31,18 @@ def evaluate(
     except Exception as error:
         result = Result(None, failure=Failure.of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | None:
+    """Returns why a function cannot be had, as data, or None where it can.
+
+    Args:
+        function: The function, or where it is.
+    """
+    try:
+        found = load_attribute(function) if isinstance(function, str) else function
+        return None if callable(found) else InputError(f"{function} is no function", key="function")
+    except HpcompssError as error:
+        return error
+    except Exception as error:
+        return Failure.of(error)

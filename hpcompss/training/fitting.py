@@ -20,7 +20,16 @@ from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure
 
-__all__ = ["Curves", "build_model", "declare_all", "fit_model", "keras_session", "load_hypermodel", "scored", "unknown_metric"]
+__all__ = [
+    "Curves",
+    "build_model",
+    "declare_all",
+    "fit_model",
+    "keras_session",
+    "load_hypermodel",
+    "scored",
+    "unknown_metric",
+]
 
 
 @contextlib.contextmanager
@@ -216,8 +225,8 @@ def fit_model(
         raise unknown_metric(job.metric, curves.metrics)
     if not told and curves.epoch not in (None, curves.epochs):
         hp.warnings.append(
-            "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last epoch, "
-            f"not of epoch {curves.epoch}, which counts"
+            "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last "
+            f"epoch, not of epoch {curves.epoch}, which counts"
         )
     curves.restore(model)
     return curves

@@ -76,7 +76,9 @@ def as_hypermodel(found: Any, reference: str) -> ModelBuilder:
         try:
             inspect.signature(found).bind()
         except TypeError as error:
-            raise InputError(f"{reference} cannot be made without arguments ({error}): name one made", key="model") from None
+            raise InputError(
+                f"{reference} cannot be made without arguments ({error}): name one made", key="model"
+            ) from None
         found = found()
     if hasattr(found, "build") and hasattr(found, "fit"):
         return found  # type: ignore[no-any-return]
