@@ -196,6 +196,43 @@ def test_the_first_interrupt_lets_running_trials_finish(start):
     assert len(set(log()[1])) == len(log()[1]) == len(told())
 
 
+def test_an_interrupt_counts_while_the_last_trials_run(start):
+    workflow("hanging", 2)
+    process = start("run", "workflow.yaml", "--study", "study")
+    until(process, lambda: len(log()[1]) == 2)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    status, output, errors = finish(process)
+    assert (status, errors) == (130, "hpcompss: interrupted; go on with  hpcompss resume study\n")
+    assert "stopped: interrupted" in output
+    assert records()[-1]["reason"] == "interrupted"
+
+
+SCRIPT = """
+import hpcompss
+from model import slow
+
+study = hpcompss.Study([hpcompss.Int("x", 1, 100)], directory="study")
+try:
+    study.optimize(slow, engine=hpcompss.engines.Local(workers=2))
+except KeyboardInterrupt:
+    print("interrupted after", study.finished, "with", study.interrupted, "to be tried again")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_the_script_that_searches(number):
+    Path("script.py").write_text(SCRIPT)
+    process = subprocess.Popen([sys.executable, "script.py"], stdout=subprocess.PIPE, text=True)
+    until(process, lambda: len(told()) > 2)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=PATIENCE)
+    interrupted = sum(record["event"] == "ask" for record in records()) - len(told())
+    assert output == f"interrupted after {len(told())} with {interrupted} to be tried again\n"
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_interrupt_and_a_request_to_end_stop_at_once(start, number):
     process = begun(start, "hanging", running=2)
