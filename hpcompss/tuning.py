@@ -168,7 +168,7 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
         return found.space
     if isinstance(found, HpcompssError):
         raise found
-    raise UserCodeError(f"the model {_reference(workflow.model)} cannot be built at its default values", found)
+    raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
 
 
 def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:

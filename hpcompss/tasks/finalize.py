@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.train import model_path, save_model
-from hpcompss.training.data import load_data
+from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel, scored
 from hpcompss.training.job import Job
 from hpcompss.trial import Configuration, Failure
@@ -32,7 +32,7 @@ def finalize(
     """
     try:
         hypermodel = load_hypermodel(job)
-        data = load_data(job.data)
+        data = load_data_once(job.data)
         hp = HyperParameters(configuration)
         with keras_session(job.seed + number) as keras:
             model = build_model(keras, hypermodel, hp)

@@ -9,7 +9,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import describe, load_data
+from hpcompss.training.data import describe, load_data_once
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import Job
@@ -44,7 +44,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
     """
     try:
         hypermodel = load_hypermodel(job)
-        data = load_data(job.data)
+        data = load_data_once(job.data)
         sample = data.x_train[:SAMPLES], data.y_train[:SAMPLES]
         with keras_session(job.seed) as keras:
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.space.tracing import HyperParameters
-from hpcompss.training.data import load_data
+from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result
@@ -43,7 +43,7 @@ def train(job: Job, number: int, configuration: Configuration, folder: Path | No
 
 def _train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
     hypermodel = load_hypermodel(job)
-    data = load_data(job.data)
+    data = load_data_once(job.data)
     hp = HyperParameters(configuration)
     with keras_session(job.seed + number) as keras:
         model = build_model(keras, hypermodel, hp)
@@ -67,6 +67,9 @@ def save_model(model: Any, path: Path) -> None:
     draft = path.with_name(f"{path.stem}.{os.getpid()}.draft.keras")
     try:
         model.save(draft)
+        with draft.open("rb") as written:
+            # The journal, which is flushed, must not name a model that a power cut took.
+            os.fsync(written.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["load_data"]
+__all__ = ["load_data", "load_data_once"]
 
 
 def load_data(specification: DataSpecification, *, cache_directory: str | os.PathLike[str] | None = None) -> DataSet:
@@ -40,3 +41,13 @@ def load_data(specification: DataSpecification, *, cache_directory: str | os.Pat
     if specification.function is not None:
         name += f" (called {entry.created})"
     return split(specification, entry, name)
+
+
+@functools.lru_cache(maxsize=1)
+def load_data_once(specification: DataSpecification) -> DataSet:
+    """Returns `load_data` as it was first read in this process.
+
+    The trials of a worker then see one data set throughout, and do not each look whether its files have changed, which
+    takes half a second for a folder of 60,000 images.
+    """
+    return load_data(specification)
