@@ -16,7 +16,8 @@ ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 KERAS = ["keras>=3.6", "scikit-learn>=1.4", "pillow>=10.3"]
 TENSORFLOW = ["tensorflow>=2.18", *KERAS]
 TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELSEWHERE}", *KERAS]
-PEERS = ["keras-tuner>=1.4.7", "optuna>=4.0", "psutil>=5.9"]
+# KerasTuner imports tensorboard without requiring it.
+PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
 
 
 def version() -> str:
@@ -80,7 +81,7 @@ setup(
             *PEERS,
             "hypothesis>=6.100",
             "mypy>=1.15",
-            "pytest>=8.3",
+            "pytest>=9.0",
             "ruff>=0.9",
             "types-PyYAML",
         ],

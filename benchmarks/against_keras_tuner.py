@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def main() -> int:
 
     use_cores(2)
     with disk_folder(None) as base:
+        os.environ["HPCOMPSS_CACHE"] = str(base / "cache")  # the data is of no use afterwards
         folders = [base / str(repeat) for repeat in range(options.repeats)]
         for folder in folders:
             folder.mkdir()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -29,6 +30,7 @@ __all__ = [
     "JournalError",
     "finite",
     "is_begun",
+    "make_folder",
     "read_journal",
     "result_from_json",
     "result_to_json",
@@ -99,6 +101,14 @@ class Journal:
             f"{self.path}: the journal cannot be written ({error.strerror}); everything recorded so far is kept: "
             f"mend that, then {remedy}"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, and returns when the disk has them. Raises `OSError`."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
 
 
 def is_begun(path: Path) -> bool:
@@ -223,18 +233,30 @@ def _sync(file: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    """Has the disk keep what was made in a folder, as far as the file system can and the user may."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (*_UNSUPPORTED, errno.EINVAL):
+            raise
     finally:
         os.close(handle)
+
+
+_UNSUPPORTED = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""How a file system says that there is no such thing on it."""
 
 
 class FolderLock:
     """Keeps a second master away from a study's folder, also on file systems that have no locks.
 
-    The lock is a file that only one process can create. It names its owner; a dead owner on this host is recognised by
-    its process, one on another host by its heartbeat, the file's time of change, having stopped.
+    The lock is a file that only one process can create. It names its owner; a dead owner on this machine is recognised
+    by its process, one on another (a container too) by its heartbeat, the file's time of change, having stopped. An
+    owner that stalled so long that it was succeeded learns of it from `check`.
 
     Args:
         folder: The study's folder, which exists.
@@ -251,7 +273,13 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
-        self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid())}
+        self._owner = {
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "started": _process_start(os.getpid()),
+            "token": os.urandom(8).hex(),
+        }
         self._acquire(self._path)
         self._released = threading.Event()
         # A thread, for between an ask and its tell the master may be busy for hours.
@@ -266,6 +294,20 @@ class FolderLock:
                 with contextlib.suppress(OSError):
                     self._path.unlink()
 
+    def check(self) -> None:
+        """Raises `JournalError` where the folder is no longer this lock's; to be called before each write."""
+        if self._is_lost():
+            owner = _owner_of(self._path)
+            now = f"{_who(owner)} has it now" if owner else f"{self._path.name} is gone"
+            raise JournalError(
+                f"{self._path.parent} is no longer this process's, which must have stalled ({now}): what came since is "
+                "not kept; everything recorded before is"
+            )
+
+    def _is_lost(self) -> bool:
+        # One that cannot be read is not lost: a network may have hiccups.
+        return _owner_of(self._path) not in (self._owner, {})
+
     @staticmethod
     def is_held(folder: Path) -> bool:
         """Returns whether a master is at work on a study's folder."""
@@ -273,6 +315,8 @@ class FolderLock:
 
     def _beat(self) -> None:
         while not self._released.wait(self.HEARTBEAT):
+            if self._is_lost():
+                return
             with contextlib.suppress(OSError):
                 os.utime(self._path)
 
@@ -294,11 +338,11 @@ class FolderLock:
 
     def _create(self, path: Path) -> bool:
         """Creates a lock with its content in one step. Returns False where there is one already."""
-        unique = f"{self._owner['host']}.{self._owner['pid']}.{threading.get_ident()}"
-        draft = self._path.with_name(f"{self._path.name}.{unique}")
+        draft = self._path.with_name(f"{self._path.name}.{self._owner['token']}")
+        content = json.dumps(self._owner)
         try:
-            draft.write_text(json.dumps(self._owner))
-            os.link(draft, path)
+            draft.write_text(content)
+            _link_or_write(draft, path, content)
         except FileExistsError:
             return False
         except OSError as error:
@@ -318,11 +362,37 @@ class FolderLock:
         return owner
 
     def _refusal(self, owner: Record) -> InputError:
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+        if (owner.get("machine"), owner.get("pid")) == (self._owner["machine"], self._owner["pid"]):
+            return InputError(f"{self._path.parent} is in use by this very process: close() the study that has it")
         return InputError(
-            f"{self._path.parent} is in use by another hpcompss ({who}): wait for it or stop it "
+            f"{self._path.parent} is in use by another hpcompss ({_who(owner)}): wait for it or stop it "
             f"(if it is surely gone, delete {self._path})"
         )
+
+
+def _link_or_write(draft: Path, path: Path, content: str) -> None:
+    """Creates ``path`` in one step, or in two where there are no hard links. Raises `FileExistsError`, `OSError`."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        with path.open("x") as file:
+            file.write(content)
+
+
+def _who(owner: Record) -> str:
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+
+
+def _machine() -> str:
+    """Returns what two processes share that can see each other's number: more than a name, which containers share."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _owner_of(path: Path) -> Record | None:
@@ -337,13 +407,13 @@ def _owner_of(path: Path) -> Record | None:
 
 
 def _is_alive(owner: Record | None, path: Path) -> bool:
-    """Returns whether a lock's owner lives: by its process on this host, by its heartbeat on another."""
-    if not owner:
+    """Returns whether a lock's owner lives: by its process on this machine, by its heartbeat where it is not known."""
+    if owner is None:
         return False
-    if owner.get("host") == socket.gethostname():
+    if owner.get("machine") == _machine():
         pid = owner.get("pid")
         return isinstance(pid, int) and _exists(pid) and _process_start(pid) == owner.get("started")
-    clock = path.with_name(f"{path.name}.clock-{socket.gethostname()}-{os.getpid()}")
+    clock = path.with_name(f"{path.name}.clock-{os.urandom(8).hex()}")
     try:
         # The file system's own clock, which may differ from this host's.
         clock.touch()

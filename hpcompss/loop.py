@@ -142,6 +142,7 @@ class Loop:
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
         self._stopping = ""
+        self._flushing = 0.0
         self._signals = 0
         self._begun = time.monotonic()
 
@@ -157,8 +158,7 @@ class Loop:
             try:
                 self._fill()
                 while self._running:
-                    done = self._engine.wait(list(self._running), timeout=TURN)
-                    self._collect(done)
+                    self._collect(self._done())
                     self._check_limits()
                     self._fill()
                     self._show()
@@ -187,7 +187,9 @@ class Loop:
                 untried = "no untried configuration is found"
                 tried = untried if count == math.inf else f"all {count} configurations were tried"
                 self._stopping = f"the space is exhausted: {tried}"
+        begun = time.monotonic()
         self._study.flush()
+        self._flushing = time.monotonic() - begun
         if self._finished:
             self._graph.settle(self._study, self._finished)
         while self._starting:
@@ -197,11 +199,23 @@ class Loop:
     def _room(self) -> int:
         """Returns how many trials the engine should have: its slots, and some in advance where they are short."""
         slots = max(1, self._engine.capacity(self._resources))
-        if self._durations and sum(self._durations) / len(self._durations) < SHORT:
-            return slots * (1 + AHEAD)
-        return slots
+        return slots * (1 + AHEAD) if self._are_short() else slots
+
+    def _are_short(self) -> bool:
+        return bool(self._durations) and sum(self._durations) / len(self._durations) < SHORT
 
     # Finishing trials
+
+    def _done(self) -> list[Future]:
+        """Waits for trials to finish; for short ones as long again as a flush takes, to flush many together."""
+        done = self._engine.wait(list(self._running), timeout=TURN)
+        until = time.monotonic() + min(self._flushing, TURN)
+        while done and self._are_short() and (left := until - time.monotonic()) > 0:
+            rest = [future for future in self._running if future not in done]
+            if not rest:
+                break
+            done += self._engine.wait(rest, timeout=left)
+        return done
 
     def _collect(self, done: Sequence[Future]) -> None:
         results = [self._result(future) for future in done]

@@ -21,6 +21,7 @@ from hpcompss.journal import (
     JournalError,
     finite,
     is_begun,
+    make_folder,
     read_journal,
     result_from_json,
     result_to_json,
@@ -28,7 +29,7 @@ from hpcompss.journal import (
 from hpcompss.samplers import Sampler, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
-from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial, TrialState, result_of
+from hpcompss.trial import UNNAMED, Configuration, Failure, FailureKind, Resources, Result, Trial, TrialState, result_of
 
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
@@ -77,7 +78,7 @@ class Study:
         sampler: str | Mapping[str, Any] = "random",
         direction: str = "minimize",
         seed: int | None = None,
-        metric: str = "value",
+        metric: str = UNNAMED,
         directory: str | os.PathLike[str] | None = None,
         allow_duplicates: bool = False,
         about: Mapping[str, Any] | None = None,
@@ -216,8 +217,8 @@ class Study:
 
         Args:
             trial: What `ask` returned, or its number.
-            value: The objective, or a mapping of metrics that holds it under the study's metric (or, where that has no
-                name of its own, holds nothing else). NaN and infinity make it a failed trial.
+            value: The objective, or a mapping of metrics that holds it under the study's metric; a lone metric counts
+                whatever its name where the study's metric has none of its own. NaN and infinity make a failed trial.
             failure: Why it has no value, in place of ``value``.
 
         Raises:
@@ -316,6 +317,8 @@ class Study:
     def flush(self) -> None:
         """Writes what is new to the journal. Raises `JournalError`."""
         if self._journal is not None and self._unwritten:
+            if self._lock is not None:
+                self._lock.check()
             self._journal.append(self._unwritten)
         self._unwritten.clear()
 
@@ -394,7 +397,7 @@ class Study:
     def check_folder(folder: Path) -> None:
         """Makes a new study's folder. Raises `InputError` where it cannot be made or written, or holds something."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             content = sorted(each.name for each in folder.iterdir() if not each.name.startswith(LOCK))
         except OSError as error:
             raise InputError(f"the study folder {folder} cannot be made ({error.strerror}): choose another") from None

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from hpcompss.errors import InputError, nearest
 
 __all__ = [
+    "UNNAMED",
     "Configuration",
     "Failure",
     "FailureKind",
@@ -23,6 +24,9 @@ __all__ = [
     "Value",
     "result_of",
 ]
+
+UNNAMED = "value"
+"""The objective's name where the user gave it none."""
 
 REASON_LENGTH = 500
 """Characters of an error's message that go into the one-line reason."""
@@ -182,15 +186,23 @@ class Trial:
 def result_of(value: Any, metric: str) -> Result:
     """Returns the result of a trial whose function returned ``value``: a number, or metrics by name.
 
+    A lone metric is the objective where that has no name of its own (``UNNAMED``).
+
     Raises:
         InputError: It is neither, or the metrics lack the objective.
     """
     metrics: dict[str, float] = {}
     if isinstance(value, Mapping):
         metrics = {str(name): _number(name, each) for name, each in value.items()}
-        if metric not in metrics and len(metrics) != 1:
-            raise InputError(f"the objective {metric!r} is not among what was returned; {nearest(metric, metrics)}")
-        objective = metrics.get(metric, next(iter(metrics.values())))
+        if not metrics:
+            raise InputError(f"nothing was returned: return the objective {metric!r}")
+        name = next(iter(metrics)) if metric == UNNAMED and len(metrics) == 1 else metric
+        if name not in metrics:
+            returned = ", ".join(map(repr, sorted(metrics)))
+            raise InputError(
+                f"the objective {metric!r} is not among what was returned ({returned}); {nearest(metric, metrics)}"
+            )
+        objective = metrics[name]
     else:
         objective = _number(metric, value)
     if not math.isfinite(objective):

@@ -157,6 +157,8 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
         return workflow.parameters()
     with view.working("reading the data and finding the space of the model"):
         future = engine.submit(inspect_model, _job(workflow, 0), resources=_unlimited(resources))
+        for _ in range(min(workflow.search.trials or 1000, engine.capacity(_unlimited(resources))) - 1):
+            engine.submit(_nothing, resources=_unlimited(resources))  # starts the other workers meanwhile
         engine.wait([future])
     found = future.result()
     if isinstance(found, Inspection):

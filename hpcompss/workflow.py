@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from hpcompss.engines import check_engine
 from hpcompss.errors import InputError, nearest
 from hpcompss.samplers import check_sampler
-from hpcompss.space.parameters import KINDS, Parameter
+from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
 from hpcompss.training.data.specification import DataSpecification
 from hpcompss.trial import Resources
@@ -142,7 +142,7 @@ class Workflow(_Section):
 
     model: Any = None
     function: Any = None
-    space: dict[str, dict[str, Any]] | None = None
+    space: Any = None
     data: Annotated[Data, BeforeValidator(_named("name"))] | None = None
     objective: Annotated[Objective, BeforeValidator(_named("metric"))]
     search: Search = Search()
@@ -180,7 +180,12 @@ class Workflow(_Section):
 
     def parameters(self) -> Space:
         """Returns the space of a function's workflow. Raises `InputError`, its key being the parameter's."""
-        return Space(_parameter(name, settings) for name, settings in (self.space or {}).items())
+        space = self.space or {}
+        if isinstance(space, dict):
+            return Space(_parameter(("space", name), name, settings) for name, settings in space.items())
+        if not isinstance(space, list):
+            raise InputError(f"must be a mapping of parameters, not {space!r}", key="space")
+        return Space(_listed_parameter(("space", number), settings) for number, settings in enumerate(space))
 
     def data_specification(self) -> DataSpecification | None:
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
@@ -207,6 +212,8 @@ class Workflow(_Section):
             if key in section:
                 # A project that was moved is the same.
                 section[key] = Path(section[key]).name
+        if self.space is not None:
+            plain["space"] = self.parameters().to_json()
         plain["search"] = {k: v for k, v in plain.get("search", {}).items() if k not in ("trials", "time")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -218,12 +225,40 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if hasattr(value, "item"):
         return value.item()
-    if callable(value):
-        return f"<python>:{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}"
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"<python>:{named.__module__}.{named.__qualname__}"
 
 
-def _parameter(name: str, settings: Mapping[str, Any]) -> Parameter:
+def _plain_space(space: Any) -> Any:
+    """Returns a space of Python objects as the section that states it, anything else as it is."""
+    if isinstance(space, list | tuple) and any(isinstance(each, Parameter) for each in space):
+        space = Space(space)
+    if not isinstance(space, Space):
+        return space
+    # A list, for a name may stand in a space more than once.
+    return [{"name": each.pop("name"), "type": each.pop("kind"), **each} for each in space.to_json()]
+
+
+def _listed_parameter(path: Path_, settings: Any) -> Parameter:
+    rest = dict(settings) if isinstance(settings, dict) else settings
+    if isinstance(rest, dict) and "name" not in rest:
+        raise InputError("a parameter in a list needs its name", key=_dotted(path))
+    return _parameter(path, rest.pop("name") if isinstance(rest, dict) else None, rest)
+
+
+def _conditions(stated: Any) -> list[Condition]:
+    form = {"parent", "values"}
+    if not isinstance(stated, list) or not all(isinstance(each, dict) and set(each) == form for each in stated):
+        message = "conditions must read [{parent: a name, values: [a value, ...]}, ...]"
+        raise InputError(message, key="conditions")
+    return [Condition(**each) for each in stated]
+
+
+def _parameter(path: Path_, name: Any, settings: Any) -> Parameter:
+    if not isinstance(settings, Mapping):
+        raise InputError(f"must be a mapping of settings, not {settings!r}", key=_dotted(path))
     arguments = dict(settings)
     kind = arguments.pop("type", None)
     known = {"Int": "min_value max_value step sampling default", "Float": "min_value max_value step sampling default",
@@ -231,16 +266,18 @@ def _parameter(name: str, settings: Mapping[str, Any]) -> Parameter:
     try:
         if not isinstance(kind, str) or kind not in KINDS:
             raise InputError(f"its type must be one of {', '.join(KINDS)}, not {kind!r}", key="type")
-        allowed = [*known[kind].split(), "parent_name", "parent_values"]
+        allowed = [*known[kind].split(), "parent_name", "parent_values", "conditions"]
         for key in arguments:
             if key not in allowed:
                 raise InputError(f"unknown key {key!r}; {nearest(str(key), allowed)}", key=str(key))
+        if "conditions" in arguments:
+            arguments["conditions"] = _conditions(arguments["conditions"])
         return KINDS[kind](name, **arguments)
     except InputError as error:
-        raise InputError(error.message, key=".".join(filter(None, ["space", name, error.key]))) from None
+        raise InputError(error.message, key=".".join(filter(None, [_dotted(path), error.key]))) from None
     except TypeError as error:
         missing = re.findall(r"'(\w+)'", str(error))
-        raise InputError(f"a parameter of type {kind} needs {' and '.join(missing)}", key=f"space.{name}") from None
+        raise InputError(f"a parameter of type {kind} needs {' and '.join(missing)}", key=_dotted(path)) from None
 
 
 # Reading
@@ -357,9 +394,10 @@ class _Source:
         inner = data
         for depth, part in enumerate(path[:-1]):
             value = inner.get(part)
-            if isinstance(value, str):
+            if isinstance(value, str) and depth == 0 and part in _SHORT:
                 # A section in its short form, such as  engine: local.
-                value = {_SHORT[part]: value} if depth == 0 and part in _SHORT else None
+                self.places[(part, _SHORT[part])] = self._place((part,))
+                value = {_SHORT[part]: value}
             if value is not None and not isinstance(value, dict):
                 raise InputError(f"{'.'.join(path[: depth + 1])} is no section", file=option)
             inner[part] = dict(value or {})
@@ -368,23 +406,30 @@ class _Source:
             inner[path[-1]] = yaml.load(text, _Loader)
         except (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise InputError(f"{text!r} is not a valid value", file=option, key=key) from None
+        self.places = {at: place for at, place in self.places.items() if at[: len(path)] != path}
         for depth in range(len(path), 0, -1):
-            self.places.setdefault(path[:depth], (option, None, None))
-        self.places[path] = (option, None, None)
+            if depth == len(path) or path[0] in _JUDGED_WHOLE or path[:depth] not in self.places:
+                self.places[path[:depth]] = (option, None, None)
 
     def error(self, message: str, path: Path_) -> InputError:
         """Returns an error at a setting, or at the nearest section above it that the file has."""
-        known = next((path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in self.places), ())
-        file, line, column = self.places.get(known, (self.file, None, None))
+        file, line, column = self._place(path)
         return InputError(message, file=file, line=line, column=column, key=_dotted(path) or None)
 
     def base(self, path: Path_) -> Path:
         """Returns the folder that a relative path in this setting starts from."""
-        file = self.places.get(path, (self.file, None, None))[0]
+        file = self._place(path)[0]
         return file.parent if isinstance(file, Path) else Path.cwd()
+
+    def _place(self, path: Path_) -> tuple[str | Path | None, int | None, int | None]:
+        """Returns the place of a setting, or of the nearest section above it that has one."""
+        known = next((path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in self.places), ())
+        return self.places.get(known, (self.file, None, None))
 
 
 _SHORT = {"data": "name", "engine": "name", "objective": "metric"}
+_JUDGED_WHOLE = ("objective", "resources", "space")
+"""The sections whose settings must fit each other: what is wrong with all of them most likely came with the last."""
 
 
 def load_workflow(file: str | Path, assignments: Sequence[str] = ()) -> Workflow:
@@ -413,7 +458,9 @@ def load_workflow(file: str | Path, assignments: Sequence[str] = ()) -> Workflow
 
 
 def make_workflow(sections: Mapping[str, Any]) -> Workflow:
-    """Returns the workflow of sections given in Python; ``model``, ``function`` and ``data`` may be Python objects.
+    """Returns the workflow of sections given in Python.
+
+    ``model``, ``function`` and the function in ``data`` may be Python objects, ``space`` a `Space` or its parameters.
 
     Raises:
         InputError: A setting is wrong; names the key.
@@ -442,6 +489,10 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
 def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
     """Returns the settings with paths made absolute, without sections that are there but empty."""
     resolved = {key: value for key, value in data.items() if value is not None}
+    try:
+        resolved |= {"space": _plain_space(resolved["space"])} if "space" in resolved else {}
+    except InputError as error:
+        raise source.error(error.message, ("space",)) from None
     for section, key in (("", "model"), ("", "function"), ("data", "function"), ("data", "path")):
         inside = resolved.get(section) if section else resolved
         if not isinstance(inside, dict) or inside.get(key) is None:

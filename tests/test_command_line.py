@@ -302,16 +302,20 @@ BAD_WORKFLOWS = {
         [],
         "workflow.yaml:6:12: training.epochs: must be a whole number, not 'x'",
     ),
-    "reversed bounds": ("", ["space.x.min_value=99"], "workflow.yaml:4:9: space.x: Int 'x': min_value 99 is above"),
+    "reversed bounds": (
+        "",
+        ["space.x.min_value=99"],
+        "--set space.x.min_value=99: space.x: Int 'x': min_value 99 is above",
+    ),
     "an infinite bound": (
         "",
         ["space.x.max_value=.inf"],
-        "workflow.yaml:4:9: space.x: Int 'x': max_value must be a whol",
+        "--set space.x.max_value=.inf: space.x: Int 'x': max_value must be a whol",
     ),
     "a log range reaching 0": (
         "",
         ["space.x.sampling=log"],
-        "workflow.yaml:4:9: space.x: Int 'x': sampling='log' needs",
+        "--set space.x.sampling=log: space.x: Int 'x': sampling='log' needs",
     ),
     "a parameter twice": ("space: {x: {type: Boolean}}", [], "workflow.yaml:6:1: space: 'space' is given twice, first"),
     "no choice": (
@@ -322,7 +326,7 @@ BAD_WORKFLOWS = {
     "a step too large": (
         "",
         ["space.x.step=20"],
-        "workflow.yaml:4:9: space.x: Int 'x': step 20 is larger than the range",
+        "--set space.x.step=20: space.x: Int 'x': step 20 is larger than the range",
     ),
     "an unknown sampler": (
         "",
@@ -456,7 +460,7 @@ def test_a_journal_with_a_damaged_line(refused, study, name):
 def test_a_study_that_runs_is_not_resumed(refused, command, study):
     before = (study / "journal.jsonl").read_bytes()
     lock = FolderLock(study)
-    assert refused("resume", study).startswith(f"done is in use by another hpcompss (process {os.getpid()} on ")
+    assert refused("resume", study).startswith("done is in use by this very process: ")
     assert command("status", study)[1].startswith("done: running; 9 completed, 1 failed\n")
     lock.release()
     assert (study / "journal.jsonl").read_bytes() == before
@@ -547,14 +551,14 @@ def test_export_as_a_table(command, study):
     status, output, _ = command("export", study)
     assert status == 0
     rows = list(csv.DictReader(io.StringIO(output)))
-    assert [row["x"] for row in rows] == [str(number) for number in range(10)]
+    assert [row["parameter:x"] for row in rows] == [str(number) for number in range(10)]
     assert list(rows[0]) == [
         "number",
         "state",
         "value",
         "seconds",
         "epoch",
-        "x",
+        "parameter:x",
         "metric:loss",
         "metric:seconds",
         "reason",

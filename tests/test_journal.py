@@ -28,6 +28,7 @@ from hpcompss.journal import (
     Journal,
     JournalError,
     is_begun,
+    make_folder,
     read_journal,
     result_from_json,
     result_to_json,
@@ -376,7 +377,12 @@ def other(tmp_path):
 
 def lock_of(folder, **changes):
     """Leaves the lock of an owner that is this process, but for ``changes``."""
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": journal._process_start(os.getpid())}
+    owner = {
+        "host": socket.gethostname(),
+        "machine": journal._machine(),
+        "pid": os.getpid(),
+        "started": journal._process_start(os.getpid()),
+    }
     (folder / "master.lock").write_text(json.dumps({**owner, **changes}))
 
 
@@ -405,7 +411,7 @@ def test_a_second_master_is_refused_by_the_first_ones_number(tmp_path, other):
 
 def test_a_second_lock_in_one_process_is_refused(tmp_path):
     lock = FolderLock(tmp_path)
-    with pytest.raises(InputError, match=f"process {os.getpid()} "):
+    with pytest.raises(InputError, match=r"in use by this very process: close\(\) the study"):
         FolderLock(tmp_path)
     lock.release()
 
@@ -433,7 +439,7 @@ def test_a_process_that_got_the_number_of_a_dead_owner_is_not_the_owner(tmp_path
 
 
 def test_an_owner_on_another_host_lives_while_its_heart_beats(tmp_path):
-    lock_of(tmp_path, host="elsewhere", pid=1)
+    lock_of(tmp_path, host="elsewhere", machine="elsewhere", pid=1)
     assert FolderLock.is_held(tmp_path)
     with pytest.raises(InputError, match="process 1 on elsewhere"):
         FolderLock(tmp_path)
@@ -441,7 +447,7 @@ def test_an_owner_on_another_host_lives_while_its_heart_beats(tmp_path):
 
 
 def test_an_owner_on_another_host_that_fell_silent_is_succeeded(tmp_path):
-    lock_of(tmp_path, host="elsewhere", pid=1)
+    lock_of(tmp_path, host="elsewhere", machine="elsewhere", pid=1)
     past = time.time() - FolderLock.SILENCE - 5
     os.utime(tmp_path / "master.lock", (past, past))
     assert not FolderLock.is_held(tmp_path)
@@ -470,8 +476,7 @@ def joined():
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"host": 3}', '{"pid": "x"}'])
 def test_a_lock_that_names_nobody_is_succeeded(tmp_path, content):
     (tmp_path / "master.lock").write_text(content)
-    if content == '{"host": 3}':
-        os.utime(tmp_path / "master.lock", (0, 0))
+    os.utime(tmp_path / "master.lock", (0, 0))
     if content == '{"pid": "x"}':
         lock_of(tmp_path, pid="x")
     FolderLock(tmp_path).release()
@@ -487,9 +492,62 @@ def test_a_successor_that_died_on_the_way_is_succeeded(tmp_path):
 
 def test_release_leaves_the_lock_of_whoever_took_this_one_for_dead(tmp_path):
     lock = FolderLock(tmp_path)
-    lock_of(tmp_path, host="elsewhere")
+    lock_of(tmp_path, host="elsewhere", machine="elsewhere")
     lock.release()
     assert FolderLock.is_held(tmp_path)
+
+
+def test_an_owner_in_another_container_of_this_host_lives_while_its_heart_beats(tmp_path):
+    lock_of(tmp_path, machine="another pid namespace", pid=dead_process())
+    assert FolderLock.is_held(tmp_path)
+    with pytest.raises(InputError, match="in use by another hpcompss"):
+        FolderLock(tmp_path)
+
+
+@pytest.mark.parametrize("successor", ["elsewhere", None])
+def test_an_owner_that_was_succeeded_takes_note(tmp_path, successor):
+    lock = FolderLock(tmp_path)
+    lock.check()
+    if successor:
+        lock_of(tmp_path, host=successor, machine=successor)
+    else:
+        (tmp_path / "master.lock").unlink()
+    with pytest.raises(JournalError, match="is no longer this process's"):
+        lock.check()
+    lock.release()
+
+
+def test_the_heart_does_not_beat_for_a_successor(tmp_path, monkeypatch):
+    monkeypatch.setattr(FolderLock, "HEARTBEAT", 0.01)
+    lock = FolderLock(tmp_path)
+    lock_of(tmp_path, host="elsewhere", machine="elsewhere")
+    assert not any(thread.name == "heartbeat" and thread.is_alive() for thread in joined())
+    os.utime(tmp_path / "master.lock", (0, 0))
+    lock.release()
+    assert (tmp_path / "master.lock").stat().st_mtime == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    lock = FolderLock(tmp_path)
+    with pytest.raises(InputError, match="in use"):
+        FolderLock(tmp_path)
+    lock.check()
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+    lock_of(tmp_path, pid=dead_process())
+    FolderLock(tmp_path).release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_still_being_written_is_held(tmp_path):
+    (tmp_path / "master.lock").touch()
+    with pytest.raises(InputError, match="in use by another"):
+        FolderLock(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path):
@@ -509,7 +567,7 @@ def test_a_successor_that_was_slow_leaves_the_new_owners_lock(tmp_path, monkeypa
         return alive
 
     monkeypatch.setattr(journal, "_is_alive", look_and_stall)
-    with pytest.raises(InputError, match="in use by another"):
+    with pytest.raises(InputError, match="in use"):
         FolderLock(tmp_path)
     assert not looks[0]
     assert FolderLock.is_held(tmp_path)
@@ -575,3 +633,24 @@ def test_threads_of_one_process_do_not_get_in_each_others_way(tmp_path):
     assert all("in use" in str(each) for each in outcomes if each is not lock)
     lock.release()
     assert list(tmp_path.iterdir()) == []
+
+
+# Folders
+
+
+def test_a_new_folder_is_on_the_disk_with_those_above_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journal, "_sync_folder", synced.append)
+    make_folder(tmp_path / "studies" / "one")
+    make_folder(tmp_path / "studies" / "one")
+    assert (tmp_path / "studies" / "one").is_dir()
+    assert sorted(synced) == [tmp_path, tmp_path / "studies"]
+
+
+def test_a_file_system_that_syncs_no_folders_is_no_error(tmp_path, monkeypatch):
+    def refuse(number):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    Journal(tmp_path / "journal.jsonl", {"seed": 1}).close()
+    assert is_begun(tmp_path / "journal.jsonl")

@@ -164,7 +164,7 @@ def test_the_table_has_every_trial(finished: tuple[Path, str, str]) -> None:
     for row, trial in zip(rows, Study.load(folder).trials, strict=True):
         assert trial.result is not None
         assert (int(row["number"]), row["state"], float(row["value"])) == (trial.number, "complete", trial.value)
-        assert {name: float(row[name]) for name in ("units", "rate")} == trial.configuration
+        assert {name: float(row[f"parameter:{name}"]) for name in ("units", "rate")} == trial.configuration
         assert int(row["epoch"]) == trial.result.epoch and float(row["metric:val_accuracy"]) == trial.value
         assert row["reason"] == ""
 

@@ -34,8 +34,10 @@ def test_metrics_hold_the_objective():
     assert result_of({"loss": 1, "accuracy": 0.5}, "loss") == Result(1.0, {"loss": 1.0, "accuracy": 0.5})
 
 
-def test_a_lone_metric_is_the_objective_whatever_its_name():
-    assert result_of({"error": 2}, "loss") == Result(2.0, {"error": 2.0})
+def test_a_lone_metric_is_the_objective_where_that_has_no_name_of_its_own():
+    assert result_of({"error": 2}, "value") == Result(2.0, {"error": 2.0})
+    with pytest.raises(InputError, match=r"'accuracy' is not among what was returned \('loss'\)"):
+        result_of({"loss": 2}, "accuracy")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {"loss": math.nan, "accuracy": 0.5}])
@@ -59,9 +61,12 @@ def test_what_is_no_number_is_refused(value):
 
 
 def test_metrics_without_the_objective_are_refused():
-    with pytest.raises(InputError, match=r"the objective 'los' is not among what was returned; did you mean 'loss'?"):
+    with pytest.raises(
+        InputError,
+        match=r"the objective 'los' is not among what was returned \('accuracy', 'loss'\); did you mean 'loss'\?",
+    ):
         result_of({"loss": 1, "accuracy": 2}, "los")
-    with pytest.raises(InputError, match="the objective 'loss' is not among what was returned"):
+    with pytest.raises(InputError, match="nothing was returned: return the objective 'loss'"):
         result_of({}, "loss")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
-from hpcompss.space import Boolean, Choice, Fixed, Float, Int
+from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space
 from hpcompss.units import parse_duration, parse_memory
 from hpcompss.workflow import direction_of, load_workflow, make_workflow
 
@@ -211,6 +211,24 @@ def test_a_section_given_whole(load):
     assert load(HEAD + SPACE + "search: {trials: 3}\n", "search={seed: 4}").search.trials is None
 
 
+def test_a_section_given_whole_takes_the_place_of_what_was_in_it(load, refused, tmp_path, monkeypatch):
+    text = "model: model.py:f\nobjective: val_loss\ndata: {name: digits, path: d.npz}\n"
+    assert refused(text, "data=digts").startswith("--set data=digts: data: unknown data set 'digts'")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for assignment in ("data={path: d.npz}", "data.path=d.npz"):
+        file = text.replace("name: digits, ", "")
+        assert load(file, assignment).data.path == str(tmp_path / "elsewhere" / "d.npz")
+
+
+def test_a_setting_on_the_command_line_is_blamed_for_the_section_it_spoils(refused):
+    text = HEAD + SPACE + "resources: {cpu: 1}\n"
+    assert refused(text, "space.x.step=500").startswith("--set space.x.step=500: space.x: ")
+    assert refused(text, "resources.gpu=1.5").startswith("--set resources.gpu=1.5: resources: ")
+    assert refused(text, "objective.metric=foo").startswith("--set objective.metric=foo: objective: ")
+    assert refused(text + "engine: locl\n", "engine.workers=2").startswith("workflow.yaml:5:1: engine.name: ")
+
+
 BAD_ASSIGNMENTS = {
     "no sign of equality": ("search.trials", "--set takes key=value, such as search.trials=20, not 'search.trials'"),
     "no key": ("=3", "--set takes key=value, such as search.trials=20, not '=3'"),
@@ -220,6 +238,7 @@ BAD_ASSIGNMENTS = {
     "unknown key": ("search.trails=3", "--set search.trails=3: search.trails: unknown key 'trails'; did you mean 'tri"),
     "unknown section": ("serach.trials=3", "--set serach.trials=3: serach: unknown key 'serach'; did you mean 'search"),
     "no section": ("search.trials.x=3", "--set search.trials.x=3: search.trials is no section"),
+    "a word that is no section": ("function.x=3", "--set function.x=3: function is no section"),
     "bad word": ("objective.direction=up", "objective.direction: must be 'minimize' or 'maximize', not 'up'"),
     "missing file": ("function=none.py:f", "--set function=none.py:f: function: there is no file "),
 }
@@ -379,6 +398,14 @@ BAD_PARAMETERS = {
     "an empty list": ("{type: Choice, values: []}", "space.x: Choice 'x': values is empty: give at least one"),
     "a number for a list": ("{type: Choice, values: 3}", "space.x: Choice 'x': values must be a list, not 3"),
     "a value twice": ("{type: Choice, values: [a, a]}", "space.x: Choice 'x': 'a' is in its values twice"),
+    "conditions that are no list": (
+        "{type: Boolean, conditions: {parent: y, values: [1]}}",
+        "space.x.conditions: conditions must read [{parent: a name, values: [a value, ...]}, ...]",
+    ),
+    "a condition without values": (
+        "{type: Boolean, conditions: [{parent: y}]}",
+        "space.x.conditions: conditions must read [{",
+    ),
     "an unknown parent": (
         "{type: Boolean, parent_name: z, parent_values: [1]}",
         "space: 'x' depends on 'z', which is not in the space; known: x",
@@ -506,6 +533,65 @@ def test_numpy_numbers_are_written_as_numbers():
     workflow = make_workflow({**SECTIONS, "space": space})
     assert "min_value: 0.5\n" in workflow.to_yaml()
     assert len(workflow.digest) == 16
+
+
+def test_python_objects_are_written_by_name():
+    class Model:
+        def build(self, hp):
+            return None
+
+    for model in (Model(), Model):
+        plain = make_workflow({"model": model, "data": "digits", "objective": "val_loss"}).to_plain()
+        assert plain["model"] == f"<python>:{__name__}.{Model.__qualname__}"
+
+
+def conditional_space():
+    return Space(
+        [
+            Choice("booster", ["tree", "linear"]),
+            Boolean("deep", parent_name="booster", parent_values=["tree"]),
+            Int("units", 1, 3, conditions=[Condition("booster", ("tree",)), Condition("deep", (True,))]),
+            Fixed("rate", 0.5),
+            Int("units", 5, 9, parent_name="booster", parent_values="linear"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "given", [conditional_space(), conditional_space().parameters, list(conditional_space().parameters)]
+)
+def test_a_space_in_python(given, load):
+    workflow = make_workflow({**SECTIONS, "space": given})
+    assert workflow.parameters() == conditional_space()
+    again = load(workflow.to_yaml())
+    assert again.parameters() == conditional_space()
+    assert again.digest == workflow.digest
+
+
+def test_a_space_in_python_is_that_of_a_file(load):
+    text = "function: package.module:function\nobjective: loss\n" + SPACE
+    assert make_workflow({**SECTIONS, "space": [Int("x", 1, 3)]}).digest == load(text).digest
+
+
+def test_conditions_in_a_file(load):
+    text = "space:\n  a: {type: Boolean}\n  x: {type: Fixed, value: 1, conditions: [{parent: a, values: [true]}]}\n"
+    assert load(HEAD + text).parameters().parameters[1].conditions == (Condition("a", (True,)),)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ([3], "space.0: must be a mapping of settings, not 3"),
+        (3, "space: must be a mapping of parameters, not 3"),
+        ([{"type": "Boolean"}], "space.0: a parameter in a list needs its name"),
+        ([Int("x", 1, 3), "y"], "space: a space is made of parameters"),
+        ([Boolean("x", parent_name="y", parent_values=[1])], "space: 'x' depends on 'y', which is not in the space"),
+    ],
+)
+def test_what_is_no_space(space, message):
+    with pytest.raises(InputError) as caught:
+        make_workflow({**SECTIONS, "space": space})
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.engines.base import Engine, Future
-from hpcompss.engines.local_process import WorkerProcess
+from hpcompss.engines.local_process import DEATH_PATIENCE, WorkerProcess
 from hpcompss.engines.local_task import LocalFuture, death, overrun, pickled_task
 from hpcompss.engines.local_worker import READY, RESULT, Dependency, replaced
 from hpcompss.engines.placement import Machine, Shape
@@ -60,8 +60,20 @@ class _Worker:
         self.future: LocalFuture | None = None
         """The task it runs, or will run when it is ready."""
         self.last_used = time.monotonic()
+        self.given_up = math.inf
+        """When a killed process that is not gone counts as gone (`time.monotonic` seconds)."""
         self._tasks = 0
         self._first_size = 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether it is being ended; it holds its share of the machine until it is gone."""
+        return self.given_up < math.inf
+
+    @property
+    def free(self) -> bool:
+        """Whether it could take a task, now or when it is ready."""
+        return self.future is None and not self.killed
 
     def outgrown(self, memory: int, growth: float) -> bool:
         """Takes its private memory in bytes after a task and returns whether it has grown too much."""
@@ -255,7 +267,10 @@ class Local(Engine):
             worker: _Worker = key.data
             if worker not in self._workers:
                 continue  # an event before this one ended it
-            if key.fileobj is worker.process.connection:
+            if worker.killed:
+                self._remove(worker)
+                self._dispatch()
+            elif key.fileobj is worker.process.connection:
                 self._receive(worker)
             else:
                 self._bury(worker)
@@ -286,7 +301,8 @@ class Local(Engine):
         if future is not None:
             self._finish(future, pickled)
         if self._growth is not None and worker.outgrown(memory, self._growth):
-            self._replace(worker)
+            self._remove(worker)
+            self._dispatch()
         else:
             self._employ(worker)
 
@@ -316,13 +332,15 @@ class Local(Engine):
             failure = Failure(FailureKind.DIED, reason, worker.process.log_tail())
             self._finish(future, pickle.dumps(failure))
         worker.process.close()
-        if future is not None and worker.ready:  # one that died without a task is not started before a task needs it
-            self._start(worker.shape, worker.gpus)
         self._dispatch()
 
     def _check(self, worker: _Worker) -> None:
         """Kills a worker whose task is past a limit."""
         if worker not in self._workers:
+            return
+        if worker.killed:
+            if time.monotonic() >= worker.given_up:
+                self._remove(worker)
             return
         if worker.process.sentinel is None and worker.process.dead:
             self._bury(worker)
@@ -346,7 +364,7 @@ class Local(Engine):
         if resources.memory and self._promised_memory() + resources.memory > self._machine.memory:
             return None
         shape = (resources.cpu, resources.gpu)
-        free = [worker for worker in self._workers if worker.future is None and worker.shape == shape]
+        free = [worker for worker in self._workers if worker.free and worker.shape == shape]
         for worker in free:
             if worker.ready:
                 return worker
@@ -360,7 +378,7 @@ class Local(Engine):
 
     def _make_room(self, shape: Shape) -> tuple[str, ...] | None:
         """Ends as few idle workers as let one of ``shape`` start; returns its GPUs, or None when there is no room."""
-        idle = sorted((worker for worker in self._workers if worker.future is None), key=_last_used)
+        idle = sorted((worker for worker in self._workers if worker.free), key=_last_used)
         leaving: list[_Worker] = []
         while self._room(shape, leaving) is None:
             if len(leaving) == len(idle):
@@ -397,15 +415,15 @@ class Local(Engine):
         return worker
 
     def _kill(self, worker: _Worker, failure: Failure) -> None:
-        """Ends a worker in the middle of its task, which gets ``failure`` for its result."""
+        """Ends a worker in the middle of its task, which gets ``failure`` for its result.
+
+        It is cleared away when it is gone: killing many takes no longer than killing one.
+        """
         future, worker.future = worker.future, None
+        worker.given_up = time.monotonic() + DEATH_PATIENCE
+        worker.process.signal_end()
         if future is not None:
             self._finish(future, pickle.dumps(failure))
-        self._replace(worker)
-
-    def _replace(self, worker: _Worker) -> None:
-        self._remove(worker)
-        self._start(worker.shape, worker.gpus)
         self._dispatch()
 
     def _remove(self, worker: _Worker) -> None:

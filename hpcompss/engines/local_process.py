@@ -21,7 +21,7 @@ from typing import IO
 
 from hpcompss.engines.local_worker import BOOTSTRAP, HEADER, PATH_VARIABLE
 
-__all__ = ["THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
+__all__ = ["DEATH_PATIENCE", "THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
 
 THREAD_VARIABLES = (
     "HPCOMPSS_THREADS",
@@ -60,9 +60,11 @@ def worker_environment(cpu: int, gpus: Sequence[str]) -> dict[str, str]:
     """
     environment = dict(os.environ)
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(cpu)))
+    if "CUDA_VISIBLE_DEVICES" not in environment:
+        # The order in which nvidia-smi counts; the user's own numbers mean what they mean in the user's order.
+        environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # An unset variable would show all GPUs, and a TensorFlow that sees them takes memory on each.
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which nvidia-smi counts
     environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # or the first of two tasks on a GPU would take all of it
     environment[PATH_VARIABLE] = "\n".join(sys.path)
     return environment

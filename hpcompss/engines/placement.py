@@ -24,7 +24,9 @@ class Machine:
     Args:
         workers: How many tasks may run at once, or None for no bound but the others.
         cores: How many cores, or None for all that this process may use.
-        gpus: The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or how many, or None for all that are visible.
+        gpus: The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or how many of those that are visible, or None for all of
+            these. Where none is visible, a number stands for GPUs 0, 1, ... that are only declared, to see where tasks
+            are placed.
         memory: Bytes of memory, or None for all that this process may use.
 
     Raises:
@@ -46,11 +48,21 @@ class Machine:
 
     @cached_property
     def gpus(self) -> tuple[str, ...]:
-        """The names of the GPUs; looked for only when a task asks for one, as that may take a second."""
+        """The names of the GPUs; looked for only when a task asks for one, as that may take a second.
+
+        Raises:
+            InputError: More were stated than are visible.
+        """
         stated = self._stated_gpus
+        if stated is not None and not isinstance(stated, int):
+            return tuple(dict.fromkeys(map(str, stated)))
+        visible = available_gpus()
         if stated is None:
-            return available_gpus()
-        return tuple(dict.fromkeys(map(str, range(stated) if isinstance(stated, int) else stated)))
+            return visible
+        if visible and stated > len(visible):
+            message = f"gpus is {stated}, but only {len(visible)} are visible ({', '.join(visible)}): lower it"
+            raise InputError(message, key="engine.gpus")
+        return visible[:stated] or tuple(map(str, range(stated)))
 
     def capacity(self, resources: Resources) -> int:
         """Returns how many tasks of this shape run at once; 0 when none ever can."""

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,10 +57,11 @@ _PACKAGES = (
 
 def examine() -> list[Finding]:
     """Returns what was found on this machine; imports nothing heavy."""
-    return [*_machine(), *_packages(), *_engines()]
+    gpus = available_gpus()
+    return [*_machine(gpus), *_packages(gpus), *_engines()]
 
 
-def _machine() -> Iterator[Finding]:
+def _machine(gpus: Sequence[str]) -> Iterator[Finding]:
     version = platform.python_version()
     supported = (3, 10) <= sys.version_info[:2] <= (3, 13)
     yield Finding("hpcompss", True, f"{__version__} in {os.path.dirname(os.path.dirname(__file__))}")
@@ -70,7 +71,6 @@ def _machine() -> Iterator[Finding]:
     yield Finding("cores", True, f"{cores}{fewer}")
     memory = available_memory()
     yield Finding("memory", memory > 2e9, f"{memory / 1e9:.1f} GB", "training needs about 1 GB a worker: run fewer")
-    gpus = available_gpus()
     found = ", ".join(gpus) if gpus else "none found"
     remedy = "for NVIDIA GPUs install the driver (nvidia-smi must list them); trials run on the CPU meanwhile"
     yield Finding("GPUs", bool(gpus), found, remedy, optional=True)
@@ -78,22 +78,24 @@ def _machine() -> Iterator[Finding]:
     yield Finding("disk", free > 1e9, f"{free / 1e9:.1f} GB free here", "free some space, or work in another folder")
 
 
-def _packages() -> Iterator[Finding]:
+def _packages(gpus: Sequence[str]) -> Iterator[Finding]:
     for name, module, extra, optional in _PACKAGES:
         if importlib.util.find_spec(module) is None:
             install = f"'hpcompss[{extra}]'" if extra else "--upgrade hpcompss"
             yield Finding(name, False, "not installed", f"pip install {install}", optional)
+        elif gpus and name == "tensorflow" and not _version(name) and (version := _version("tensorflow-cpu")):
+            remedy = f"pip install 'hpcompss[{extra}]' in an environment of its own"
+            yield Finding(name, False, f"{version} (tensorflow-cpu), which cannot use the GPUs", remedy, optional)
         else:
-            yield Finding(name, True, _version(name), optional=optional)
+            yield Finding(name, True, _version(name) or _version(f"{name}-cpu") or "installed", optional=optional)
 
 
-def _version(name: str) -> str:
-    for distribution in (name, f"{name}-cpu"):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "installed"
+def _version(distribution: str) -> str:
+    """Returns the version of a distribution, empty where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _engines() -> Iterator[Finding]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 from hpcompss.graph import BEST_MODEL
-from hpcompss.study import Study
+from hpcompss.journal import finite, read_journal
+from hpcompss.study import JOURNAL, Study
 from hpcompss.trial import Trial
 
 __all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
 
 
 def trial_as_plain(trial: Trial) -> dict[str, Any]:
-    """Returns a trial as plain data; a figure that is not finite becomes None."""
+    """Returns a trial as plain data, but for its curves; a figure that is not finite becomes None."""
     plain: dict[str, Any] = {
         "number": trial.number,
         "state": trial.state.value,
@@ -25,8 +25,7 @@ def trial_as_plain(trial: Trial) -> dict[str, Any]:
         "configuration": trial.configuration,
     }
     if trial.result is not None:
-        metrics = {name: value if math.isfinite(value) else None for name, value in trial.result.metrics.items()}
-        plain |= {"metrics": metrics, "epoch": trial.result.epoch, "seconds": trial.result.seconds}
+        plain |= {"metrics": finite(trial.result.metrics), "epoch": trial.result.epoch, "seconds": trial.result.seconds}
         if trial.result.failure is not None:
             plain["failure"] = {"kind": trial.result.failure.kind.value, "reason": trial.result.failure.reason}
         if trial.result.warnings:
@@ -39,7 +38,7 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
 
     Args:
         study: The study.
-        trials: Whether to list every trial.
+        trials: Whether to list every trial, with its learning curves where a folder keeps them.
     """
     plain: dict[str, Any] = {
         "directory": None if study.directory is None else str(study.directory),
@@ -57,8 +56,19 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "model": _model(study),
     }
     if trials:
-        plain["trials"] = [trial_as_plain(trial) for trial in study.trials]
+        curves = _curves(study)
+        plain["trials"] = [
+            trial_as_plain(trial) | ({"curves": curves[trial.number]} if trial.number in curves else {})
+            for trial in study.trials
+        ]
     return plain
+
+
+def _curves(study: Study) -> dict[int, Any]:
+    """Returns the learning curves of trials by number, which are in the journal alone."""
+    if study.directory is None:
+        return {}
+    return {each["number"]: each["curves"] for each in read_journal(study.directory / JOURNAL) if "curves" in each}
 
 
 def _model(study: Study) -> str | None:
@@ -71,7 +81,8 @@ def as_csv(study: Study) -> str:
     metrics = list(
         dict.fromkeys(name for trial in study.trials if trial.result is not None for name in trial.result.metrics)
     )
-    columns = ["number", "state", "value", "seconds", "epoch", *study.space.names]
+    columns = ["number", "state", "value", "seconds", "epoch"]
+    columns += [f"parameter:{name}" for name in study.space.names]
     columns += [f"metric:{name}" for name in metrics] + ["reason"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -32,6 +32,13 @@ __all__ = [
 ]
 
 
+SMALL = 64 << 20
+"""Bytes of features up to which what an epoch costs beside its steps is worth avoiding."""
+
+KERAS_BATCH_SIZE = 32
+"""What ``fit`` takes where no batch size is stated."""
+
+
 @contextlib.contextmanager
 def keras_session(seed: int) -> Iterator[Any]:
     """Gives Keras, with this worker's threads and the trial's seed; afterwards frees what the models held."""
@@ -215,8 +222,11 @@ def fit_model(
     curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last"))
     arguments = _arguments(job, validation, epochs)
     recorder = _recorder(keras, curves, arguments.get("epochs"))
+    data: tuple[Any, ...] = training
+    if _fits_plainly(keras, hypermodel, model) and training[0].nbytes <= SMALL:
+        data, arguments = _as_data_sets(training, arguments)
     with _quiet(keras):
-        outcome = hypermodel.fit(hp, model, *training, callbacks=[recorder], **arguments)
+        outcome = hypermodel.fit(hp, model, *data, callbacks=[recorder], **arguments)
     if validation is None:
         return curves
     told = bool(curves.values)
@@ -242,6 +252,32 @@ def _arguments(job: Job, validation: tuple[Any, Any] | None, epochs: int | None 
     """Returns what ``fit`` is given beside the training data: only what is stated, since the user may give the rest."""
     stated = {"epochs": epochs or job.epochs, "batch_size": job.batch_size, "validation_data": validation}
     return {name: value for name, value in stated.items() if value is not None}
+
+
+def _fits_plainly(keras: Any, hypermodel: ModelBuilder, model: Any) -> bool:
+    """Returns whether nothing but Keras on TensorFlow sees the data: code of the user's may count on arrays."""
+    own = overrides_fit(hypermodel) or type(model).fit is not keras.Model.fit
+    return not own and keras.backend.backend() == "tensorflow"
+
+
+def _as_data_sets(training: tuple[Any, Any], arguments: dict[str, Any]) -> tuple[tuple[Any], dict[str, Any]]:
+    """Returns the data of a ``fit`` as TensorFlow's data sets, shuffled and batched as it would do it itself.
+
+    From arrays Keras makes a pipeline of functions, which TensorFlow instantiates anew for each of an epoch's four
+    iterators: 75 of the 109 ms that an epoch of a digits network takes. This pipeline has no functions.
+    """
+    import tensorflow
+
+    rest = {**arguments, "shuffle": False}  # or Keras warns that it leaves the order to us
+    size = rest.pop("batch_size", KERAS_BATCH_SIZE)
+    options = tensorflow.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    slices = tensorflow.data.Dataset.from_tensor_slices
+    if "validation_data" in rest:
+        rest["validation_data"] = slices(rest["validation_data"]).batch(size).prefetch(1).with_options(options)
+    shuffled = slices(training).shuffle(len(training[0]))
+    return (shuffled.batch(size).prefetch(1).with_options(options),), rest
 
 
 @contextlib.contextmanager

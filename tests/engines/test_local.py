@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpcompss.engines import Local
-from hpcompss.engines.local_process import THREAD_VARIABLES, worker_environment
+from hpcompss.engines.local_process import THREAD_VARIABLES, WorkerProcess, worker_environment
 from hpcompss.errors import InputError
 from hpcompss.trial import Failure, FailureKind, Resources
 from tests.engines import functions as tasks
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 class TestLocal(EngineConformance):
     @pytest.fixture
     def engine(self):
-        with Local(cores=4, gpus=2) as engine:
+        with Local(cores=4, gpus=["0", "1"]) as engine:
             yield engine
 
 
@@ -95,9 +95,16 @@ def test_threads_are_stated_in_the_environment(one, cpu):
 
 def test_gpus_are_counted_in_the_order_of_the_bus(monkeypatch):
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert worker_environment(1, ["3", "5"])["CUDA_VISIBLE_DEVICES"] == "3,5"
     assert worker_environment(1, [])["CUDA_VISIBLE_DEVICES"] == ""
     assert worker_environment(1, [])["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_gpus_that_the_user_numbered_keep_their_order(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert "CUDA_DEVICE_ORDER" not in worker_environment(1, ["3"])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
@@ -128,6 +135,68 @@ def test_a_grown_worker_is_kept_when_growth_is_allowed():
         assert len({outcome(engine, tasks.leak, size * MEGABYTE) for size in (0, 0, 0, 200, 0)}) == 1
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """Counts the workers that are started."""
+    processes = []
+
+    class Counted(WorkerProcess):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            processes.append(self)
+
+    monkeypatch.setattr("hpcompss.engines.local.WorkerProcess", Counted)
+    return processes
+
+
+def running(engine, folder, count):
+    """Returns futures of that many tasks, all running, and the ids of their processes."""
+    futures = [engine.submit(tasks.announce, folder / str(each), folder / "gate") for each in range(count)]
+    eventually(lambda: all((folder / str(each)).exists() for each in range(count)) or engine.wait(futures, 0.01))
+    return futures, [int(each) for number in range(count) for each in (folder / str(number)).read_text().split()]
+
+
+def test_cancelling_starts_no_worker_and_waits_for_none(started, tmp_path, monkeypatch):
+    with Local(cores=3) as engine:
+        futures, processes = running(engine, tmp_path, 3)
+        queued = [engine.submit(tasks.identity, number) for number in range(3)]
+        with monkeypatch.context() as patient:
+            patient.setattr(WorkerProcess, "_await_end", lambda self, seconds: pytest.fail("it waits"))
+            for future in futures + queued:
+                engine.cancel(future)
+        assert {each.kind for each in gather(engine, futures + queued)} == {FailureKind.CANCELLED}
+        eventually(lambda: not any(map(alive, processes)))
+        assert len(started) == 3
+        assert outcome(engine, tasks.identity, 1) == 1
+        assert len(started) == 4
+
+
+def test_a_killed_worker_is_succeeded_where_a_task_waits(one, started, tmp_path):
+    (first,), _ = running(one, tmp_path, 1)
+    second = one.submit(tasks.identity, 7)
+    one.cancel(first)
+    assert gather(one, [second]) == [7]
+    assert len(started) == 2
+
+
+def test_no_worker_is_started_for_one_that_died_while_no_task_waits(one, started):
+    outcome(one, tasks.kill_self)
+    one.wait([one.submit(tasks.identity, 1)], timeout=0)
+    assert len(started) == 2
+
+
+def test_a_killed_process_that_does_not_die_is_given_up(one, started, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpcompss.engines.local.DEATH_PATIENCE", 0.0)
+    monkeypatch.setattr(WorkerProcess, "signal_end", lambda self: None)
+    monkeypatch.setattr(WorkerProcess, "_await_end", lambda self, seconds: None)
+    (first,), processes = running(one, tmp_path, 1)
+    one.cancel(first)
+    assert outcome(one, tasks.identity, 7) == 7
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    started[0]._process.wait()
+
+
 def test_an_idle_worker_makes_room_for_another_shape():
     with Local(cores=2) as engine:
         small = gather(engine, [engine.submit(tasks.interval, 0.01) for _ in range(2)])
@@ -137,7 +206,7 @@ def test_an_idle_worker_makes_room_for_another_shape():
 
 
 def test_mixed_shapes_all_run():
-    with Local(cores=3, gpus=1) as engine:
+    with Local(cores=3, gpus=["0"]) as engine:
         shapes = [Resources(cpu=1 + number % 3, gpu=(0, 0, 0.5, 1)[number % 4]) for number in range(24)]
         futures = [engine.submit(tasks.identity, number, resources=shape) for number, shape in enumerate(shapes)]
         assert gather(engine, futures) == list(range(24))

@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 
 from hpcompss.engines.placement import Machine, size
+from hpcompss.errors import InputError
 from hpcompss.trial import Resources
 
 
 @pytest.fixture
-def machine():
+def machine(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return Machine(workers=None, cores=8, gpus=2, memory=8_000_000_000)
 
 
@@ -46,6 +48,14 @@ def test_a_shared_gpu_is_not_whole(machine):
 def test_a_gpu_named_twice_is_one():
     machine = Machine(workers=None, cores=8, gpus=["3", "3"], memory=None)
     assert machine.gpus == ("3",)
+
+
+def test_a_number_of_gpus_is_of_those_that_are_visible(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert Machine(workers=None, cores=8, gpus=1, memory=None).gpus == ("2",)
+    assert Machine(workers=None, cores=8, gpus=2, memory=None).gpus == ("2", "3")
+    with pytest.raises(InputError, match=r"engine.gpus: gpus is 3, but only 2 are visible \(2, 3\)"):
+        Machine(workers=None, cores=8, gpus=3, memory=None).capacity(Resources(gpu=1))
 
 
 def test_capacity_is_the_least_of_all_bounds(machine):

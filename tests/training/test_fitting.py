@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hpcompss import progress
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.training import fitting
 from hpcompss.training.data import load_data
 from hpcompss.training.fitting import (
     Curves,
@@ -309,3 +311,16 @@ def test_what_a_session_sets_ends_with_it(keras: Any) -> None:
     with keras_session(0):
         keras.config.set_dtype_policy("mixed_bfloat16")
     assert keras.config.dtype_policy().name == before
+
+
+def test_small_data_is_shuffled_anew_each_epoch_and_none_of_it_is_lost() -> None:
+    x, y = np.arange(50.0, dtype=np.float32)[:, None], np.arange(50)
+    (training,), arguments = fitting._as_data_sets((x, y), {"batch_size": 8, "validation_data": (x, y), "epochs": 3})
+    epochs = [
+        [(int(a), int(b)) for features, labels in training for a, b in zip(features, labels, strict=True)] for _ in "ab"
+    ]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == [(number, number) for number in range(50)]
+    assert epochs[0] != epochs[1] != sorted(epochs[1])
+    assert [len(labels) for _, labels in training] == [8] * 6 + [2]
+    assert [int(label) for _, labels in arguments.pop("validation_data") for label in labels] == list(range(50))
+    assert arguments == {"epochs": 3, "shuffle": False}
