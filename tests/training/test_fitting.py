@@ -317,7 +317,8 @@ def test_small_data_is_shuffled_anew_each_epoch_and_none_of_it_is_lost() -> None
     x, y = np.arange(50.0, dtype=np.float32)[:, None], np.arange(50)
     (training,), arguments = fitting._as_data_sets((x, y), {"batch_size": 8, "validation_data": (x, y), "epochs": 3})
     epochs = [
-        [(int(a), int(b)) for features, labels in training for a, b in zip(features, labels, strict=True)] for _ in "ab"
+        [(int(a[0]), int(b)) for features, labels in training for a, b in zip(features, labels, strict=True)]
+        for _ in "ab"
     ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == [(number, number) for number in range(50)]
     assert epochs[0] != epochs[1] != sorted(epochs[1])
