@@ -67,7 +67,8 @@ def _class_and_options(
     if not isinstance(name, str):
         raise InputError(f"a sampler is given by its name ({', '.join(SAMPLERS)}), not as {sampler!r}", key=KEY)
     if name not in SAMPLERS:
-        raise InputError(f"unknown sampler {name!r}; {nearest(name, SAMPLERS)}", key=KEY)
+        hint = "hyperopt has that algorithm" if name == "tpe" else nearest(name, SAMPLERS)
+        raise InputError(f"unknown sampler {name!r}; {hint}", key=KEY)
     module, _, attribute = SAMPLERS[name].partition(":")
     cls: type[Sampler] = getattr(importlib.import_module(module), attribute)
     known = [each for each in inspect.signature(cls).parameters if each not in ("space", "seed", "allow_duplicates")]
