@@ -68,7 +68,7 @@ class Snapshot:
     study: Study
     running: Sequence[tuple[Trial, Future]]
     finished: Sequence[Trial]
-    trials: int | float | None
+    trials: int | None
     seconds_left: float | None
     slots: int
     stopping: str
@@ -211,7 +211,8 @@ class Loop:
         done = self._engine.wait(list(self._running), timeout=TURN)
         until = time.monotonic() + min(self._flushing, TURN)
         while done and self._are_short() and (left := until - time.monotonic()) > 0:
-            rest = [future for future in self._running if future not in done]
+            finished = set(done)
+            rest = [future for future in self._running if future not in finished]
             if not rest:
                 break
             done += self._engine.wait(rest, timeout=left)

@@ -99,6 +99,7 @@ def _as_kept(folder: Path) -> Study:
 
 
 def _finish(study: Study, options: argparse.Namespace) -> int:
+    from hpcompss.loop import INTERRUPTED as SEARCH_INTERRUPTED
     from hpcompss.report.console import is_untested, make_console, show_result
     from hpcompss.report.export import as_plain
 
@@ -106,7 +107,7 @@ def _finish(study: Study, options: argparse.Namespace) -> int:
         _print_json(as_plain(study, trials=False))
     else:
         show_result(study, make_console(sys.stdout))
-    if study.stopped == "interrupted":
+    if study.stopped == SEARCH_INTERRUPTED:
         print(f"hpcompss: interrupted; go on with  hpcompss resume {study.directory}", file=sys.stderr)
         return INTERRUPTED
     return 0 if study.completed and not is_untested(study) else 1

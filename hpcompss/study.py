@@ -29,7 +29,18 @@ from hpcompss.journal import (
 from hpcompss.samplers import Sampler, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
-from hpcompss.trial import UNNAMED, Configuration, Failure, FailureKind, Resources, Result, Trial, TrialState, result_of
+from hpcompss.trial import (
+    UNNAMED,
+    Configuration,
+    Failure,
+    FailureKind,
+    Resources,
+    Result,
+    Trial,
+    TrialState,
+    is_better,
+    result_of,
+)
 
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
@@ -185,10 +196,6 @@ class Study:
         """How many trials were interrupted and wait to be tried again."""
         return len(self._interrupted)
 
-    def better(self, value: float, than: float) -> bool:
-        """Returns whether ``value`` is better than another in this study's direction."""
-        return value > than if self.direction == "maximize" else value < than
-
     # Ask and tell
 
     def ask(self) -> Trial:
@@ -341,7 +348,7 @@ class Study:
         self._history.append(trial)
         if trial.value is None:
             self._failed += 1
-        elif self._best is None or self._best.value is None or self.better(trial.value, self._best.value):
+        elif self._best is None or self._best.value is None or is_better(trial.value, self._best.value, self.direction):
             self._best = trial
         return trial
 

@@ -22,6 +22,7 @@ __all__ = [
     "Trial",
     "TrialState",
     "Value",
+    "is_better",
     "result_of",
 ]
 
@@ -181,6 +182,11 @@ class Trial:
     def value(self) -> float | None:
         """The objective, or None while it runs or when it failed."""
         return None if self.result is None else self.result.value
+
+
+def is_better(value: float, than: float, direction: str) -> bool:
+    """Returns whether ``value`` is better than another where one would ``"minimize"`` or ``"maximize"``."""
+    return value > than if direction == "maximize" else value < than
 
 
 def result_of(value: Any, metric: str) -> Result:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
-from hpcompss.loop import Snapshot, View
+from hpcompss.loop import INTERRUPTED, Snapshot, View
 from hpcompss.study import Study
 from hpcompss.trial import Trial, TrialState, Value
 
@@ -209,7 +209,7 @@ class LiveView(View):
         if snapshot.stopping:
             ending = f"  {snapshot.stopping}: waiting for {len(snapshot.running)} running"
             hint = " (Ctrl-C again to stop at once; they are tried again on resume)"
-            text.append(ending + (hint if snapshot.stopping == "interrupted" else ""), style="yellow")
+            text.append(ending + (hint if snapshot.stopping == INTERRUPTED else ""), style="yellow")
         row = Table.grid(padding=(0, 1))
         if snapshot.trials is not None:
             row.add_row(ProgressBar(total=snapshot.trials, completed=study.finished, width=24), text)

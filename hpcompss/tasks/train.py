@@ -13,7 +13,7 @@ from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import Job
-from hpcompss.trial import Configuration, Failure, FailureKind, Result
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, is_better
 
 __all__ = ["model_path", "save_model", "train"]
 
@@ -52,7 +52,7 @@ def _train(job: Job, number: int, configuration: Configuration, folder: Path | N
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return Result(None, curves.metrics, failure=failure, curves=curves.values, warnings=warnings)
-        if folder is not None and (to_beat is None or job.better(curves.value, to_beat)):
+        if folder is not None and (to_beat is None or is_better(curves.value, to_beat, job.direction)):
             try:
                 save_model(model, model_path(folder, number))
             except Exception as error:

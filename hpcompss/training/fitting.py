@@ -18,7 +18,7 @@ from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure
+from hpcompss.trial import Failure, is_better
 
 __all__ = [
     "Curves",
@@ -138,7 +138,7 @@ class Curves:
         value = figures[self._job.metric]
         if self._job.epoch == "last":
             self.epoch, self.value = self.epochs, value
-        elif math.isfinite(value) and (self.epoch is None or self._job.better(value, self.value)):
+        elif math.isfinite(value) and (self.epoch is None or is_better(value, self.value, self._job.direction)):
             self.epoch, self.value = self.epochs, value
             self._weights = None if model is None else model.get_weights()
 

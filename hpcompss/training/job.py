@@ -33,7 +33,3 @@ class Job:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
-
-    def better(self, value: float, than: float) -> bool:
-        """Returns whether ``value`` is better than another."""
-        return value > than if self.direction == "maximize" else value < than
