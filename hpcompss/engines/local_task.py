@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-import cloudpickle
-
+from hpcompss.engines import pickling
 from hpcompss.engines.base import Future
 from hpcompss.engines.local_worker import COUNT
 from hpcompss.engines.machine import process_memory
@@ -96,7 +95,7 @@ class LocalFuture(Future):
 
     def _pickled_result(self) -> bytes | memoryview:
         if self._pickled is None:
-            pickled: bytes = cloudpickle.dumps(self._value)
+            pickled: bytes = pickling.dumps(self._value)
             return pickled
         return self._pickled
 
@@ -115,7 +114,7 @@ def pickled_task(function: Callable[..., Any], arguments: Sequence[Any], depende
     buffer = io.BytesIO()
     buffer.write(COUNT.pack(dependencies))
     try:
-        cloudpickle.dump((function, arguments), buffer)
+        pickling.dump((function, arguments), buffer)
     except InputError:
         raise
     except Exception as error:
@@ -129,7 +128,7 @@ def _what_does_not_pickle(function: Callable[..., Any], arguments: Sequence[Any]
     parts += [(f"argument {number} of {name}", argument) for number, argument in enumerate(arguments, 1)]
     for what, part in parts:
         try:
-            cloudpickle.dumps(part)
+            pickling.dumps(part)
         except Exception as reason:
             return f"{what} cannot be sent to a worker ({reason}): have the task itself make what cannot be sent"
     return f"the task {name} cannot be sent to a worker ({error})"

@@ -29,9 +29,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-import cloudpickle
-
 from hpcompss import progress
+from hpcompss.engines import pickling
 from hpcompss.engines.machine import own_private_memory
 from hpcompss.trial import Failure, FailureKind
 
@@ -237,7 +236,7 @@ def _unpickled(messages: list[bytes]) -> tuple[Callable[..., Any], list[Any]]:
 def _message(kind: bytes, value: Any = None) -> memoryview:
     buffer = io.BytesIO()
     buffer.write(HEADER.pack(kind, 0))
-    cloudpickle.dump(value, buffer)
+    pickling.dump(value, buffer)
     return buffer.getbuffer()
 
 
