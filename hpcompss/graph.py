@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import itertools
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
 from hpcompss.study import Study
-from hpcompss.tasks.evaluate import evaluate
-from hpcompss.tasks.train import model_path, train
-from hpcompss.trial import Configuration, Resources, Trial
+from hpcompss.tasks.evaluate import evaluate, evaluate_suggested
+from hpcompss.tasks.reduce import reduce_trial
+from hpcompss.tasks.suggest import SearchState, suggest
+from hpcompss.tasks.train import model_path, train, train_suggested
+from hpcompss.trial import Configuration, Resources, Trial, is_finished
 
 if TYPE_CHECKING:
     from hpcompss.training.job import Job
 
-__all__ = ["BEST_MODEL", "FunctionGraph", "KerasGraph", "TrialGraph", "keep_best_model"]
+__all__ = ["BEST_MODEL", "Chain", "FunctionGraph", "KerasGraph", "TrialGraph", "TrialTasks", "keep_best_model"]
 
 BEST_MODEL = "best.keras"
 """The best model's name in a study's folder."""
@@ -31,6 +36,11 @@ class TrialGraph(Protocol):
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
         """Submits the tasks of a trial and returns the future of its `Result`."""
+
+    def submit_suggested(
+        self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
+    ) -> Future:
+        """Submits the training tasks of a trial whose configuration is the result of a task."""
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Does what finished trials leave to be done, once the journal has them."""
@@ -51,6 +61,12 @@ class FunctionGraph:
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
         """Submits the trial's one task."""
         return engine.submit(evaluate, self._function, trial.configuration, self._metric, resources=resources)
+
+    def submit_suggested(
+        self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
+    ) -> Future:
+        """Submits the trial's one training task."""
+        return engine.submit(evaluate_suggested, self._function, state, self._metric, resources=resources)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Leaves nothing behind."""
@@ -73,10 +89,83 @@ class KerasGraph:
             train, self._job, trial.number, trial.configuration, study.directory, to_beat, resources=resources
         )
 
+    def submit_suggested(
+        self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
+    ) -> Future:
+        """Submits the trial's one training task, which keeps its model only where it beats what counts by then."""
+        return engine.submit(train_suggested, self._job, number, state, study.directory, resources=resources)
+
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Keeps the best model and removes those it has beaten."""
         if study.directory is not None and study.completed:
             keep_best_model(study.directory, study.best.number, [trial.number for trial in finished])
+
+
+@dataclass(frozen=True)
+class TrialTasks:
+    """The tasks of one trial.
+
+    Attributes:
+        training: The one that trains: whether it has started, how far and where it is.
+        record: The last one, whose result is what came of the trial; in the eager order it is the training.
+    """
+
+    training: Future
+    record: Future
+
+
+class Chain:
+    """The graph of a search in the lagged order: sampling, training, reduction, trial after trial.
+
+    ::
+
+        suggest i-1 ---> suggest i ---> suggest i+1 --->
+                          ^   |   \\
+               record i-lag   |    +--> train i ---> record i
+                              +----------------------^
+
+    Trials that finished before, in a study that is resumed, take part with what is known of them.
+
+    Args:
+        engine: Where to run.
+        study: The study, with a lag; its trials so far.
+        graph: How a trial is trained.
+        resources: What one trial asks for.
+    """
+
+    def __init__(self, engine: Engine, study: Study, graph: TrialGraph, resources: Resources) -> None:
+        if study.lag is None:
+            raise ValueError("a chain needs a study in the lagged order")
+        self._engine = engine
+        self._study = study
+        self._graph = graph
+        self._resources = resources
+        self._light = replace(resources, time_limit=None, memory=None)
+        self._lag = study.lag
+        finished = list(itertools.takewhile(is_finished, study.trials))
+        self._next = len(finished)
+        self._state: SearchState | Future = SearchState.after(study.sampler, study.direction, finished, self._lag)
+        self._records: deque[Trial | Future] = deque(finished[-self._lag :], maxlen=self._lag)
+
+    def submit(self, number: int) -> TrialTasks:
+        """Submits the tasks of a trial. The numbers of the trials that have not finished must come in order."""
+        while self._next < number:
+            known = self._study.trials[self._next]
+            self._suggest(known.configuration)
+            self._records.append(known)
+            self._next += 1
+        state = self._suggest(None)
+        training = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
+        record = self._engine.submit(reduce_trial, state, training, resources=self._light, light=True)
+        self._records.append(record)
+        self._next += 1
+        return TrialTasks(training, record)
+
+    def _suggest(self, configuration: Configuration | None) -> Future:
+        record = self._records[0] if len(self._records) == self._lag else None
+        state = self._engine.submit(suggest, self._state, record, configuration, resources=self._light, light=True)
+        self._state = state
+        return state
 
 
 def keep_best_model(folder: Path, best: int, finished: Sequence[int]) -> None:

@@ -16,13 +16,15 @@ from typing import Any
 
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.graph import TrialGraph
+from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
 from hpcompss.space import Space
 from hpcompss.study import Study
-from hpcompss.trial import Failure, FailureKind, Resources, Result, Trial
+from hpcompss.tasks.reduce import result_from
+from hpcompss.tasks.suggest import EXHAUSTED
+from hpcompss.trial import Configuration, Failure, Resources, Result, Trial
 
-__all__ = ["Loop", "Snapshot", "StudyFailed", "View", "check_limit"]
+__all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View", "check_limit"]
 
 INTERRUPTED = "interrupted"
 """What a search says that was stopped by Ctrl-C or SIGTERM."""
@@ -49,6 +51,14 @@ class StudyFailed(HpcompssError):
             "then resume it, or start anew in another folder"
         )
         self.traceback = traceback
+
+
+class SuggestionFailed(HpcompssError):
+    """The sampler raised in a task. Its traceback is that of the sampler."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"the sampler failed ({failure.reason}): everything recorded so far is kept")
+        self.traceback = failure.traceback
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,9 @@ class Loop:
     """Runs the trials of a study on an engine.
 
     A trial is in the journal before it starts, and its result before anything depends on it; what happened together is
-    flushed together. The first Ctrl-C lets running trials finish, the second ends them; they are tried again on resume.
+    flushed together. In the lagged order the master only keeps the journal: sampling, training and reduction are tasks,
+    submitted ahead in a window of twice the lag. The first Ctrl-C lets running trials finish, the second ends them; they
+    are tried again on resume.
 
     Args:
         study: The study; it may have trials already.
@@ -137,7 +149,8 @@ class Loop:
         self._resources = resources
         self._watch = watch
         self._starting: deque[Trial] = deque()
-        self._running: dict[Future, Trial] = {}
+        self._running: dict[Future, tuple[Trial, TrialTasks]] = {}
+        self._chain: Chain | None = None
         self._finished: list[Trial] = []
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
@@ -181,11 +194,10 @@ class Loop:
                 self._stopping = f"all {self._trials} trials are done"
                 break
             try:
-                self._starting.append(self._study.suggest())
+                self._starting.append(self._next())
             except SpaceExhausted:
                 count = self._study.space.count
-                untried = "no untried configuration is found"
-                tried = untried if count == math.inf else f"all {count} configurations were tried"
+                tried = EXHAUSTED.reason if count == math.inf else f"all {count} configurations were tried"
                 self._stopping = f"the space is exhausted: {tried}"
         begun = time.monotonic()
         self._study.flush()
@@ -193,11 +205,30 @@ class Loop:
         if self._finished:
             self._graph.settle(self._study, self._finished)
         while self._starting:
-            future = self._graph.submit(self._engine, self._study, self._starting[0], self._resources)
-            self._running[future] = self._starting.popleft()
+            tasks = self._submit(self._starting[0])
+            self._running[tasks.record] = self._starting.popleft(), tasks
+
+    def _next(self) -> Trial:
+        """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task."""
+        study = self._study
+        if study.lag is None:
+            return study.suggest()
+        if not study.interrupted and not study.sampler.allow_duplicates and study.started >= study.space.count:
+            raise SpaceExhausted
+        return study.begin()
+
+    def _submit(self, trial: Trial) -> TrialTasks:
+        if self._study.lag is None:
+            future = self._graph.submit(self._engine, self._study, trial, self._resources)
+            return TrialTasks(future, future)
+        if self._chain is None:
+            self._chain = Chain(self._engine, self._study, self._graph, self._resources)
+        return self._chain.submit(trial.number)
 
     def _room(self) -> int:
         """Returns how many trials the engine should have: its slots, and some in advance where they are short."""
+        if self._study.lag is not None:
+            return 2 * self._study.lag
         slots = max(1, self._engine.capacity(self._resources))
         return slots * (1 + AHEAD) if self._are_short() else slots
 
@@ -219,21 +250,28 @@ class Loop:
         return done
 
     def _collect(self, done: Sequence[Future]) -> None:
-        results = [self._result(future) for future in done]
         self._finished = []
-        for future, result in zip(done, results, strict=True):
-            self._finished.append(self._study.record(self._running.pop(future).number, result))
+        results = []
+        for future in done:
+            result, configuration = self._outcome(future)
+            trial, _ = self._running.pop(future)
+            self._finished.append(self._study.record(trial.number, result, configuration))
+            results.append(result)
+            if result.failure == EXHAUSTED:
+                self._stopping = f"the space is exhausted: {EXHAUSTED.reason}"
         self._durations.extend(result.seconds for result in results)
         self._check_alike(results)
 
-    def _result(self, future: Future) -> Result:
+    def _outcome(self, future: Future) -> tuple[Result, Configuration | None]:
+        """Returns what came of a trial and, in the lagged order, the configuration that a task suggested."""
         outcome = future.result()
-        if isinstance(outcome, Result):
-            return outcome
-        seconds = time.monotonic() - (future.started or time.monotonic())
-        if isinstance(outcome, Failure):
-            return Result(None, seconds=seconds, failure=outcome)
-        return Result(None, seconds=seconds, failure=Failure(FailureKind.DIED, f"it returned {outcome!r}, no result"))
+        if self._study.lag is not None:
+            if isinstance(outcome, Trial) and outcome.result is not None:
+                return outcome.result, outcome.configuration
+            if isinstance(outcome, Failure):
+                raise SuggestionFailed(outcome)
+        now = time.monotonic()
+        return result_from(outcome, seconds=now - (future.started or now)), None
 
     def _check_alike(self, results: Sequence[Result]) -> None:
         """Stops a study of which nothing has completed yet, where what came first failed in the same way."""
@@ -258,20 +296,23 @@ class Loop:
         elif time_is_up and not self._stopping:
             self._stopping = "the time is up"
         if self._signals or time_is_up:
-            self._end([future for future in self._running if future.started is None and not future.done])
+            waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
+            self._end([future for future in waiting if not future.done])
 
     def _end(self, futures: Sequence[Future]) -> None:
         """Ends trials that run or wait; they count as interrupted and are tried again on resume."""
         for future in futures:
+            trial, tasks = self._running.pop(future)
+            self._engine.cancel(tasks.training)
             self._engine.cancel(future)
-            self._study.give_back(self._running.pop(future).number)
+            self._study.give_back(trial.number)
 
     def _show(self) -> None:
         left = None if self._seconds is None else max(0.0, self._seconds - (time.monotonic() - self._begun))
         self._watch(
             Snapshot(
                 study=self._study,
-                running=[(trial, future) for future, trial in self._running.items()],
+                running=[(trial, tasks.training) for trial, tasks in self._running.values()],
                 finished=self._finished,
                 trials=self._trials,
                 seconds_left=left,

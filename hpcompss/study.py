@@ -69,6 +69,9 @@ class Study:
         metric: The objective's name.
         directory: The folder that keeps the study, new or empty; None keeps it in memory alone.
         allow_duplicates: Whether a configuration may be tried twice.
+        lag: None for the eager order, in which a suggestion uses all that is known when it is made. A number for the
+            lagged order, in which suggestion i uses the results of the trials numbered up to i - lag alone: the same
+            seed and lag then give the same configurations, whatever finishes first.
         about: Plain data that belongs to the study, kept in the journal.
 
     Attributes:
@@ -92,6 +95,7 @@ class Study:
         metric: str = UNNAMED,
         directory: str | os.PathLike[str] | None = None,
         allow_duplicates: bool = False,
+        lag: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
@@ -107,6 +111,8 @@ class Study:
                 f"not {sampler!r}",
                 key="sampler",
             )
+        if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
+            raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
         seed = operator.index(seed)
         self._open(
             space,
@@ -117,6 +123,7 @@ class Study:
                 "seed": seed,
                 "sampler": sampler if isinstance(sampler, str) else dict(sampler),
                 "allow_duplicates": allow_duplicates,
+                **({} if lag is None else {"order": "lagged", "lag": lag}),
                 "space": space.to_json(),
                 **({"about": dict(about)} if about else {}),
             },
@@ -138,6 +145,7 @@ class Study:
         self._interrupted: list[int] = []
         self._best: Trial | None = None
         self._failed = 0
+        self._finished = 0
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
         self._unwritten: list[dict[str, Any]] = []
@@ -160,6 +168,11 @@ class Study:
         return int(self.settings["seed"])
 
     @property
+    def lag(self) -> int | None:
+        """How many numbers a result is behind the first suggestion it counts for; None in the eager order."""
+        return self.settings.get("lag")
+
+    @property
     def trials(self) -> Sequence[Trial]:
         """All trials by number, running ones included."""
         return tuple(self._trials)
@@ -174,7 +187,7 @@ class Study:
     @property
     def completed(self) -> int:
         """How many trials have a value."""
-        return len(self._history) - self._failed
+        return self._finished - self._failed
 
     @property
     def failed(self) -> int:
@@ -184,7 +197,7 @@ class Study:
     @property
     def finished(self) -> int:
         """How many trials completed or failed."""
-        return len(self._history)
+        return self._finished
 
     @property
     def started(self) -> int:
@@ -282,6 +295,8 @@ class Study:
     def suggest(self) -> Trial:
         """Returns the next trial; it counts once `flush` has returned. See `ask`."""
         self._check_open()
+        if self.lag is not None:
+            raise InputError("in the lagged order tasks make the suggestions: run the study with optimize")
         if self._interrupted:
             trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
         else:
@@ -295,15 +310,41 @@ class Study:
         self._running[trial.number] = trial
         return trial
 
-    def record(self, number: int, result: Result) -> Trial:
-        """Records what came of a running trial; it counts once `flush` has returned. See `tell`."""
+    def begin(self) -> Trial:
+        """Returns the next trial of the lagged order, whose configuration a task will suggest; else like `suggest`."""
+        self._check_open()
+        if self._interrupted:
+            number = min(self._interrupted)
+            self._interrupted.remove(number)
+            trial = self._marked(number, TrialState.RUNNING)
+        else:
+            trial = Trial(len(self._trials), {})
+            self._trials.append(trial)
+            self._unwritten.append({"event": "ask", "number": trial.number, "configuration": None, "time": _now()})
+        self._running[trial.number] = trial
+        return trial
+
+    def record(self, number: int, result: Result, configuration: Configuration | None = None) -> Trial:
+        """Records what came of a running trial; it counts once `flush` has returned. See `tell`.
+
+        Args:
+            number: The trial's.
+            result: What came of it.
+            configuration: What it tried, where `begin` began it.
+        """
         self._check_open()
         if number not in self._running:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
         data = result_to_json(result)
-        self._unwritten.append({"event": "tell", "number": number, "time": _now(), **data})
+        told = {} if configuration is None else {"configuration": configuration}
+        self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
+        self._configure(number, configuration)
         # Rounded as on disk, so that a study reads the same before and after it is resumed.
         return self._finish(number, result_from_json(data))
+
+    def _configure(self, number: int, configuration: Configuration | None) -> None:
+        if configuration is not None:
+            self._trials[number] = dataclasses.replace(self._trials[number], configuration=configuration)
 
     def give_back(self, number: int) -> None:
         """Puts a running trial among the interrupted ones, to be tried again."""
@@ -345,7 +386,9 @@ class Study:
         trial = dataclasses.replace(self._trials[number], state=state, result=slim)
         self._trials[number] = trial
         self._running.pop(number, None)
-        self._history.append(trial)
+        self._finished += 1
+        if trial.configuration or not len(self.space):  # else no configuration was left to try
+            self._history.append(trial)
         if trial.value is None:
             self._failed += 1
         elif self._best is None or self._best.value is None or is_better(trial.value, self._best.value, self.direction):
@@ -466,7 +509,7 @@ class Study:
 
     def _replay(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "ask":
-            trial = Trial(record["number"], record["configuration"])
+            trial = Trial(record["number"], record["configuration"] or {})
             if trial.number != len(self._trials):
                 raise ValueError(f"trial {trial.number} begins where trial {len(self._trials)} should")
             self._trials.append(trial)
@@ -474,6 +517,7 @@ class Study:
         elif record["event"] == "tell":
             if record["number"] not in self._running:
                 raise ValueError(f"trial {record['number']} ends, but is not running")
+            self._configure(record["number"], record.get("configuration"))
             self._finish(record["number"], result_from_json(record))
         else:
             self._heed(record["event"], record)

@@ -23,6 +23,7 @@ __all__ = [
     "TrialState",
     "Value",
     "is_better",
+    "is_finished",
     "result_of",
 ]
 
@@ -182,6 +183,11 @@ class Trial:
     def value(self) -> float | None:
         """The objective, or None while it runs or when it failed."""
         return None if self.result is None else self.result.value
+
+
+def is_finished(trial: Trial) -> bool:
+    """Returns whether a trial has completed or failed."""
+    return trial.state in (TrialState.COMPLETE, TrialState.FAILED)
 
 
 def is_better(value: float, than: float, direction: str) -> bool:

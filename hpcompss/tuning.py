@@ -31,6 +31,10 @@ from hpcompss.workflow import Workflow, load_workflow, make_workflow
 __all__ = ["UserCodeError", "find_space", "locating", "new_folder", "open_engine", "resume", "study_of", "tune"]
 
 
+LAGS_A_SLOT = 2
+"""The lag for each slot where the workflow states none: twice as many trials as run at once keep all slots busy."""
+
+
 class UserCodeError(HpcompssError):
     """The user's code raised outside any trial. Its traceback is that of the user's code."""
 
@@ -78,7 +82,7 @@ def tune(
     _check_folder(folder, checked)
     with locating(checked), open_engine(checked, engine, folder) as where:
         with _removing_unused(folder, made_here):
-            made = _new_study(checked, find_space(checked, where, view), folder)
+            made = _new_study(checked, find_space(checked, where, view), folder, where)
         with made:
             view.say(f"study: {folder}")
             _search(checked, made, where, view)
@@ -326,17 +330,24 @@ def _unlimited(resources: Resources) -> Resources:
     return dataclasses.replace(resources, time_limit=None, memory=None)
 
 
-def _new_study(workflow: Workflow, space: Space, folder: Path) -> Study:
+def _new_study(workflow: Workflow, space: Space, folder: Path, engine: Engine) -> Study:
     # Before the journal begins: a study that has one can always be resumed.
     try:
         write_whole(folder / WORKFLOW, workflow.to_yaml())
     except OSError as error:
         raise InputError(f"the study folder {folder} cannot be written ({error.strerror}): choose another") from None
-    return study_of(workflow, space, folder)
+    slots = engine.capacity(workflow.trial_resources)
+    return study_of(workflow, space, folder, lag=LAGS_A_SLOT * slots)
 
 
-def study_of(workflow: Workflow, space: Space, folder: Path | None = None) -> Study:
+def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: int = 1) -> Study:
     """Returns a new study of a workflow, kept in ``folder`` or in memory alone.
+
+    Args:
+        workflow: The workflow.
+        space: What may vary.
+        folder: Where to keep it, or None.
+        lag: That of the lagged order, where the workflow states none.
 
     Raises:
         InputError: There is no limit although the space is infinite, or the folder cannot have it.
@@ -351,6 +362,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None) -> St
         metric=workflow.objective.metric,
         directory=folder,
         allow_duplicates=search.allow_duplicates,
+        lag=None if search.order == "eager" else search.lag or lag,
         about={"workflow": workflow.digest, "module": _module_digest(workflow)},
     )
 

@@ -92,6 +92,14 @@ class Search(_Section):
     time: Duration | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     allow_duplicates: bool = False
+    order: Literal["eager", "lagged"] = "eager"
+    lag: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _lag_of_order(self) -> Search:
+        if self.lag is not None and self.order != "lagged":
+            raise ValueError("lag belongs to the lagged order: add  order: lagged, or leave lag out")
+        return self
 
 
 class Data(_Section):

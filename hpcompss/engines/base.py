@@ -49,13 +49,17 @@ class Engine(abc.ABC):
     """Runs tasks. A context manager: leaving it closes the engine."""
 
     @abc.abstractmethod
-    def submit(self, function: Callable[..., Any], *args: Any, resources: Resources = Resources()) -> Future:
+    def submit(
+        self, function: Callable[..., Any], *args: Any, resources: Resources = Resources(), light: bool = False
+    ) -> Future:
         """Queues ``function(*args)``.
 
         Args:
             function: Called on a worker; what it returns must pickle.
             *args: Its arguments; a future of this engine, also in a list, tuple or dict, is replaced by its result.
             resources: What the task asks for; its limits start when it starts.
+            light: It takes milliseconds and runs no code of the user's, so that the engine may run it where that
+                costs least, beside others and with less than ``resources``.
 
         Raises:
             InputError: No worker of this engine can ever satisfy ``resources``, or a part of the task does not pickle.

@@ -135,7 +135,9 @@ class Local(Engine):
         self._end = weakref.finalize(self, _end_all, self._workers, self._selector, self._lifeline)
         _engines.add(self)
 
-    def submit(self, function: Callable[..., Any], *args: Any, resources: Resources = Resources()) -> LocalFuture:
+    def submit(
+        self, function: Callable[..., Any], *args: Any, resources: Resources = Resources(), light: bool = False
+    ) -> LocalFuture:
         if self._closed:
             raise RuntimeError("this engine is closed")
         if self.capacity(resources) == 0:

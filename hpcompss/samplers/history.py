@@ -23,6 +23,7 @@ class History:
 
     def __init__(self, space: Space, direction: str) -> None:
         self.space = space
+        self._direction = direction
         self._sign = -1.0 if direction == "maximize" else 1.0
         self._units: NDArray[np.float64] = np.empty((16, len(space)))
         self._losses: NDArray[np.float64] = np.empty(16)
@@ -42,6 +43,12 @@ class History:
         """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial."""
         return self._losses[: self._count]
 
+    @property
+    def best(self) -> float | None:
+        """The best value, or None while no trial has completed."""
+        losses = self.losses[~np.isnan(self.losses)]
+        return float(self._sign * losses.min()) if len(losses) else None
+
     def append(self, trial: Trial) -> None:
         """Adds a finished trial."""
         if self._count == len(self._losses):
@@ -52,6 +59,13 @@ class History:
         self._losses[self._count] = self._sign * trial.value if succeeded and trial.value is not None else np.nan
         self._count += 1
         self.keys.add(self.space.key(trial.configuration))
+
+    def copy(self) -> History:
+        """Returns a history of the same trials that may be appended to without changing this one."""
+        copied = History(self.space, self._direction)
+        copied._units, copied._losses = self._units.copy(), self._losses.copy()
+        copied._count, copied.keys = self._count, set(self.keys)
+        return copied
 
     def extend(self, trials: Iterable[Trial]) -> None:
         """Adds finished trials in order."""

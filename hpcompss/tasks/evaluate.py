@@ -9,9 +9,10 @@ from typing import Any
 
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import load_attribute
+from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.trial import Configuration, Failure, Result, result_of
 
-__all__ = ["check_function", "evaluate"]
+__all__ = ["check_function", "evaluate", "evaluate_suggested"]
 
 
 def evaluate(
@@ -31,6 +32,21 @@ def evaluate(
     except Exception as error:
         result = Result(None, failure=Failure.of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def evaluate_suggested(
+    function: Callable[[Configuration], float | Mapping[str, float]] | str, state: SearchState | Failure, metric: str
+) -> Result | Failure:
+    """Does what `evaluate` does with the latest suggestion of a search, in the lagged order.
+
+    Args:
+        function: The function, or where it is.
+        state: The search, or why there is no suggestion.
+        metric: The objective's name among what the function returns.
+    """
+    if isinstance(state, Failure):
+        return state
+    return EXHAUSTED if state.configuration is None else evaluate(function, state.configuration, metric)
 
 
 def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, is_better
 
-__all__ = ["model_path", "save_model", "train"]
+__all__ = ["model_path", "save_model", "train", "train_suggested"]
 
 
 def model_path(folder: Path, number: int) -> Path:
@@ -39,6 +40,22 @@ def train(job: Job, number: int, configuration: Configuration, folder: Path | No
     except Exception as error:
         result = Result(None, failure=failure_of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def train_suggested(job: Job, number: int, state: SearchState | Failure, folder: Path | None) -> Result | Failure:
+    """Does what `train` does with the latest suggestion of a search, in the lagged order.
+
+    Args:
+        job: What the study's trials share.
+        number: The trial's.
+        state: The search, or why there is no suggestion.
+        folder: The study's, which keeps the model; None keeps no model.
+    """
+    if isinstance(state, Failure):
+        return state
+    if state.configuration is None:
+        return EXHAUSTED
+    return train(job, number, state.configuration, folder, state.history.best)
 
 
 def _train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:

@@ -1,0 +1,88 @@
+"""The sampling task of the lagged order: what may be known by now, and the next configuration to try.
+
+In that order suggestion i uses the results of the trials numbered up to i - lag, and no later ones. So the tasks form
+a chain, ``state_i = suggest(state_(i-1), record_(i-lag))``, which can be submitted ahead and gives the same
+configurations whatever finishes first, on one worker or a thousand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hpcompss.samplers.base import Sampler, SpaceExhausted
+from hpcompss.samplers.history import History
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, Trial, TrialState
+
+__all__ = ["EXHAUSTED", "SearchState", "suggest"]
+
+EXHAUSTED = Failure(FailureKind.EXCEPTION, "no untried configuration is found")
+"""What a trial is given for a result that the sampler has no configuration for."""
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """A search after a suggestion. It is never changed: tasks of one process may share it.
+
+    Attributes:
+        sampler: What suggests.
+        history: The finished trials that count by now, in the order of their numbers.
+        pending: The configurations suggested since, the latest last; None for a trial that got none.
+        number: The number of the latest suggestion; -1 before the first.
+    """
+
+    sampler: Sampler
+    history: History
+    pending: tuple[Configuration | None, ...] = ()
+    number: int = -1
+
+    @property
+    def configuration(self) -> Configuration | None:
+        """The latest suggestion, or None where no untried configuration was found."""
+        return self.pending[-1]
+
+    @classmethod
+    def after(cls, sampler: Sampler, direction: str, trials: Iterable[Trial], lag: int) -> SearchState:
+        """Returns the state after the suggestion of the last of ``trials``, which have all finished.
+
+        Args:
+            sampler: What suggests.
+            direction: ``"minimize"`` or ``"maximize"``.
+            trials: The trials from number 0 on.
+            lag: How many numbers a result is behind the first suggestion that it counts for.
+        """
+        known = list(trials)
+        history = History(sampler.space, direction)
+        history.extend(trial for trial in known[:-lag] if trial.configuration)
+        return cls(sampler, history, tuple(trial.configuration or None for trial in known[-lag:]), len(known) - 1)
+
+
+def suggest(
+    state: SearchState | Failure, record: Trial | Failure | None, configuration: Configuration | None = None
+) -> SearchState | Failure:
+    """Returns the state after one more suggestion, or the `Failure` of one before it.
+
+    Args:
+        state: The state after the suggestion before.
+        record: The trial whose result counts from now on, the first one pending; None while there is none.
+        configuration: What is known to have been suggested, for a trial that finished before the search was resumed.
+    """
+    if isinstance(state, Failure):
+        return state
+    number, history, pending = state.number + 1, state.history, state.pending
+    if record is not None:
+        first, *rest = pending
+        pending = tuple(rest)
+        if first is not None:
+            if isinstance(record, Failure):
+                record = Trial(number - len(state.pending), first, TrialState.FAILED, Result(None, failure=record))
+            history = history.copy()
+            history.append(record)
+    if configuration is None:
+        try:
+            tried = [each for each in pending if each is not None]
+            configuration = state.sampler.ask(history, tried, number)
+        except SpaceExhausted:
+            configuration = None
+    return dataclasses.replace(state, history=history, pending=(*pending, configuration), number=number)
