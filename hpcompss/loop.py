@@ -113,8 +113,8 @@ class Loop:
 
     A trial is in the journal before it starts, and its result before anything depends on it; what happened together is
     flushed together. In the lagged order the master only keeps the journal: sampling, training and reduction are tasks,
-    submitted ahead in a window of twice the lag. The first Ctrl-C lets running trials finish, the second ends them; they
-    are tried again on resume.
+    submitted ahead in a window of twice the lag. The first Ctrl-C lets running trials finish, the second ends them;
+    they are tried again on resume.
 
     Args:
         study: The study; it may have trials already.

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # A script's own folder comes first on the path, where this package's modules would hide others of their names.
-    _here = Path(__file__).resolve().parent
+    # A script's own folder comes first on the path, where this package's modules would hide others of their names. Not
+    # __file__: runcompss runs this text inside a file of its own.
+    _here = Path(sys.argv[0]).resolve().parent
     sys.path[:] = [str(_here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != _here)]
 
 import argparse

@@ -120,6 +120,11 @@ class Failure:
         text = "".join(traceback.TracebackException(type(error), error, trace).format())
         return cls(FailureKind.EXCEPTION, _one_line(error), text)
 
+    @classmethod
+    def cancelled(cls, reason: str = "it was cancelled") -> Failure:
+        """Returns what a cancelled task gives for a result."""
+        return cls(FailureKind.CANCELLED, reason)
+
 
 def _one_line(error: BaseException) -> str:
     try:

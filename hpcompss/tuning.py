@@ -274,7 +274,7 @@ def open_engine(workflow: Workflow, given: Engine | None = None, folder: Path | 
     workers = None if section.workers == "auto" else section.workers
     preload = ("keras",) if workflow.model is not None else ()
     logs = None if folder is None else folder / LOGS
-    with make_engine(section.name, workers=workers, gpus=section.gpus, preload=preload, log_directory=logs) as made:
+    with make_engine(section.name, workers=workers, preload=preload, log_directory=logs, **section.options()) as made:
         yield made
 
 
@@ -304,6 +304,11 @@ def _removing_unused(folder: Path, made_here: bool) -> Iterator[None]:
 
 def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) -> None:
     """Refuses at once what the engine would refuse at the first trial."""
+    if workflow.model is not None and not engine.shares_files:
+        raise InputError(
+            "workers do not see the study's folder, where the models are kept: put it on a file system that all nodes "
+            "mount (--study)"
+        )
     if engine.capacity(resources) < 1:
         # The engine knows which resource is missing, and says so.
         engine.submit(_nothing, resources=resources)

@@ -137,12 +137,34 @@ class ResourcesSection(_Section):
         return self
 
 
+ENGINE_OPTIONS = {"local": ("gpus",), "compss": ("resources", "gpu_shares", "address", "port", "shared")}
+"""The settings that one engine alone has."""
+
+
 class EngineSection(_Section):
     """Where the trials run."""
 
     name: str = "local"
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     gpus: Annotated[int, Field(ge=0)] | None = None
+    resources: str | None = None
+    gpu_shares: Annotated[int, Field(ge=1)] | None = None
+    address: str | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    shared: bool | None = None
+
+    @model_validator(mode="after")
+    def _options_of_engine(self) -> EngineSection:
+        for engine, options in ENGINE_OPTIONS.items():
+            for option in options:
+                if engine != self.name and getattr(self, option) is not None:
+                    raise ValueError(f"{option} belongs to the engine {engine}: leave it out")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """Returns what is stated for this engine alone."""
+        stated = {option: getattr(self, option) for option in ENGINE_OPTIONS.get(self.name, ())}
+        return {option: value for option, value in stated.items() if value is not None}
 
 
 class Workflow(_Section):
@@ -501,7 +523,13 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
         resolved |= {"space": _plain_space(resolved["space"])} if "space" in resolved else {}
     except InputError as error:
         raise source.error(error.message, ("space",)) from None
-    for section, key in (("", "model"), ("", "function"), ("data", "function"), ("data", "path")):
+    for section, key in (
+        ("", "model"),
+        ("", "function"),
+        ("data", "function"),
+        ("data", "path"),
+        ("engine", "resources"),
+    ):
         inside = resolved.get(section) if section else resolved
         if not isinstance(inside, dict) or inside.get(key) is None:
             continue
@@ -516,7 +544,7 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
 def _absolute(value: Any, path: Path_, source: _Source) -> Any:
     """Returns a path, or a reference to Python code, with its file's path made absolute; a Python object as it is."""
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if path[-1] == "path":
+    if path[-1] in ("path", "resources"):
         return str((source.base(path) / os.path.expanduser(value)).resolve()) if isinstance(value, str) else value
     if not isinstance(value, str):
         if source.file is None:

@@ -9,17 +9,19 @@ from hpcompss.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine, Future
+    from hpcompss.engines.compss import Compss
     from hpcompss.engines.local import Local
 
-__all__ = ["Engine", "Future", "Local", "check_engine", "make_engine"]
+__all__ = ["Compss", "Engine", "Future", "Local", "check_engine", "make_engine"]
 
 _HOMES = {
+    "Compss": "hpcompss.engines.compss",
     "Engine": "hpcompss.engines.base",
     "Future": "hpcompss.engines.base",
     "Local": "hpcompss.engines.local",
 }
 
-_ENGINES = {"local": "Local"}
+_ENGINES = {"local": "Local", "compss": "Compss"}
 
 
 def __getattr__(name: str) -> Any:

@@ -46,7 +46,13 @@ class Future(abc.ABC):
 
 
 class Engine(abc.ABC):
-    """Runs tasks. A context manager: leaving it closes the engine."""
+    """Runs tasks. A context manager: leaving it closes the engine.
+
+    Attributes:
+        shares_files: Whether tasks see the master's files, at the same paths.
+    """
+
+    shares_files = True
 
     @abc.abstractmethod
     def submit(

@@ -154,6 +154,16 @@ class Local(Engine):
             self._dispatch()
         return future
 
+    def relay(self, task: bytes, results: Sequence[bytes], resources: Resources) -> LocalFuture:
+        """Queues a task that another engine pickled, with the pickled results it takes. See `LocalFuture.pickled`."""
+        known = [LocalFuture(self._token, -1, resources, b"", ()) for _ in results]
+        for future, result in zip(known, results, strict=True):
+            future.settle(result)
+        relayed = LocalFuture(self._token, next(self._numbers), resources, task, known)
+        self._enqueue(relayed)
+        self._dispatch()
+        return relayed
+
     def wait(self, futures: Iterable[Future], timeout: float | None = None) -> list[Future]:
         waited = list(futures)
         until = math.inf if timeout is None else time.monotonic() + timeout
@@ -173,7 +183,7 @@ class Local(Engine):
         task = self._own(future)
         if task.done:
             return
-        failure = Failure(FailureKind.CANCELLED, "it was cancelled")
+        failure = Failure.cancelled()
         worker = next((worker for worker in self._workers if worker.future is task), None)
         if worker is not None and worker.ready:
             self._kill(worker, failure)
@@ -193,7 +203,7 @@ class Local(Engine):
         if self._closed:
             return
         self._closed = True
-        failure = pickle.dumps(Failure(FailureKind.CANCELLED, "the engine was closed"))
+        failure = pickle.dumps(Failure.cancelled("the engine was closed"))
         assigned = [worker.future for worker in self._workers if worker.future is not None]
         self._end()
         for future in assigned:
@@ -253,7 +263,7 @@ class Local(Engine):
                 self._enqueue(future)
             self._bury(worker)
         else:
-            future.start(now, worker.process.place)
+            future.start(now, worker.process.place, worker.process.identity)
 
     def _finish(self, future: LocalFuture, pickled: bytes | memoryview) -> None:
         for dependent in future.settle(pickled):

@@ -32,12 +32,14 @@ class LocalFuture(Future):
         missing: How many results it still waits for.
         dependents: The tasks that wait for its result.
         attempts: How often it was sent in vain.
+        process: The id of the process that runs it, or None while it waits.
     """
 
     done = False
     started: float | None = None
     progress: Mapping[str, float] = MappingProxyType({})
     place = ""
+    process: int | None = None
 
     def __init__(
         self,
@@ -73,13 +75,19 @@ class LocalFuture(Future):
             self._pickled = None
         return self._value
 
+    @property
+    def pickled(self) -> bytes:
+        """The result as it came from the worker, not yet unpickled."""
+        return bytes(self._pickled_result())
+
     def messages(self) -> list[bytes | memoryview]:
         """Returns what a worker needs to run the task: the task, and the results it depends on, all pickled."""
         return [self._task, *(dependency._pickled_result() for dependency in self._dependencies)]
 
-    def start(self, now: float, place: str) -> None:
+    def start(self, now: float, place: str, process: int) -> None:
         """Notes that a worker has it."""
         self.started = now
+        self.process = process
         self.place = place
         self._task = b""
         self._dependencies = ()

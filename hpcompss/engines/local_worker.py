@@ -45,6 +45,7 @@ __all__ = [
     "Dependency",
     "main",
     "replaced",
+    "unpickled",
 ]
 
 HEADER = struct.Struct("!cQ")
@@ -167,7 +168,7 @@ class _TaskRunner:
     def _run(self, messages: list[bytes]) -> memoryview:
         """Runs one task and returns the message with its result; ``messages`` is emptied, to free its memory."""
         try:
-            function, arguments = _unpickled(messages)
+            function, arguments = unpickled(messages)
             return _result(function, function(*arguments))
         except BaseException as error:
             return _message(RESULT, Failure.of(error))
@@ -219,7 +220,8 @@ def replaced(argument: Any, substitute: Callable[[Any], Any]) -> Any:
     return substitute(argument)
 
 
-def _unpickled(messages: list[bytes]) -> tuple[Callable[..., Any], list[Any]]:
+def unpickled(messages: list[bytes]) -> tuple[Callable[..., Any], list[Any]]:
+    """Returns the function and the arguments of a task and of the results it takes; empties ``messages``."""
     task, *results = messages
     messages.clear()
     function, arguments = pickle.loads(memoryview(task)[COUNT.size :])

@@ -1,0 +1,1 @@
+"""A cluster under COMPSs: its nodes and their resources, its files, its commands."""

@@ -1,0 +1,4 @@
+"""The directions of parameters."""
+
+IN = "IN"
+COLLECTION_IN = "COLLECTION_IN"

@@ -1,0 +1,18 @@
+"""Where this process stands."""
+
+
+class Context:
+    def __init__(self):
+        self.where = "OUT_OF_SCOPE"
+
+    def in_master(self):
+        return self.where == "MASTER"
+
+    def in_worker(self):
+        return self.where == "WORKER"
+
+    def in_pycompss(self):
+        return self.where != "OUT_OF_SCOPE"
+
+
+CONTEXT = Context()

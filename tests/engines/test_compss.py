@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcompss.cluster.nodes import parse_node
+from hpcompss.cluster.resources import project_xml, resources_xml
+from hpcompss.engines import Local, make_engine
+from hpcompss.engines.compss import Compss
+from hpcompss.engines.messages import Desk, Line, Office, collect
+from hpcompss.errors import HpcompssError, InputError
+from hpcompss.space import Float, Int, Space
+from hpcompss.study import Study
+from hpcompss.trial import FailureKind, Resources
+from tests.engines import functions as tasks
+from tests.engines import standin
+from tests.engines.conformance import EngineConformance, eventually, gather, outcome
+
+ROOT = Path(__file__).parents[2]
+RUNCOMPSS = ROOT / "tests" / "engines" / "standin" / "runcompss.py"
+
+
+@pytest.fixture
+def runtime():
+    """The stand-in's runtime with one node of 4 cores and 2 GPUs, each of 4 units."""
+    yield standin.start([{"name": "localhost", "cpu": 4, "gpu": 8}])
+    standin.stop()
+
+
+@pytest.fixture
+def two_nodes():
+    yield standin.start([{"name": "node1", "cpu": 1}, {"name": "node2", "cpu": 1}])
+    standin.stop()
+
+
+@pytest.fixture
+def resources_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("resources") / "resources.xml"
+    file.write_text(resources_xml([parse_node("localhost:4cpu:2gpu:8GB")], gpu_shares=4))
+    return file
+
+
+@pytest.fixture
+def engine(runtime, resources_file):
+    with Compss(resources=resources_file, gpu_shares=4, grace=3) as engine:
+        yield engine
+
+
+class TestCompss(EngineConformance):
+    @pytest.fixture
+    def engine(self, runtime, resources_file):
+        with Compss(resources=resources_file, gpu_shares=4, grace=3) as engine:
+            yield engine
+
+
+# What is lost
+
+
+def kill_the_slot(marker):
+    """Kills the Python worker of COMPSs that this runs in, the first time it is called."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getppid(), 9)
+        time.sleep(tasks.ENDLESS)
+    return "second time"
+
+
+def kill_every_slot():
+    os.kill(os.getppid(), 9)
+    time.sleep(tasks.ENDLESS)
+
+
+def test_a_task_whose_process_is_killed_under_it_is_tried_again(engine, tmp_path):
+    assert outcome(engine, kill_the_slot, tmp_path / "killed") == "second time"
+    assert gather(engine, [engine.submit(tasks.identity, number) for number in range(6)]) == list(range(6))
+
+
+def test_so_are_the_tasks_that_take_its_result(engine, tmp_path):
+    first = engine.submit(kill_the_slot, tmp_path / "killed")
+    second = engine.submit(tasks.identity, [first, 1])
+    third = engine.submit(tasks.identity, {"a": second}, light=True)
+    assert gather(engine, [third]) == [{"a": ["second time", 1]}]
+
+
+def test_a_task_that_is_always_lost_fails_with_the_reason(engine):
+    failure = outcome(engine, kill_every_slot)
+    assert failure.kind is FailureKind.DIED
+    assert "was lost 3 times" in failure.reason
+
+
+def test_a_node_that_dies_takes_no_trial_with_it(two_nodes, tmp_path):
+    with Compss(2, grace=20) as engine:
+        futures = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(2)]
+        for number in range(2):
+            eventually((tmp_path / str(number)).exists)
+        standin.kill_node("node1")
+        (tmp_path / "gate").touch()
+        assert gather(engine, futures) == [0, 1]
+
+
+# Messages
+
+
+@pytest.fixture
+def office():
+    heard = []
+    secret = secrets.token_bytes(32)
+    desk = Desk("127.0.0.1", 0, secret, lambda message: heard.append(message) or {"cancel": message["task"] == 7})
+    yield desk, Office(desk.address, desk.port, None, secret), heard
+    desk.close()
+
+
+def test_a_line_carries_what_a_task_tells_and_what_the_master_wants(office):
+    desk, where, heard = office
+    with Line(where, 3, 0) as line:
+        line.start(place="here")
+        line.progress(epoch=2)
+        assert not line.cancelled
+        assert desk.tell(3, 0, {"cancel": True})
+        eventually(lambda: line.listen(0.1) or line.cancelled)
+        line.done()
+    eventually(lambda: len(heard) == 4)
+    assert [message["event"] for message in heard] == ["start", "progress", "done", "gone"]
+    assert heard[1] == {"task": 3, "attempt": 0, "event": "progress", "values": {"epoch": 2}}
+    assert not desk.tell(3, 0, {"cancel": True})
+
+
+def test_a_task_that_is_no_longer_wanted_learns_it_when_it_starts(office):
+    with Line(office[1], 7, 0) as line:
+        line.start()
+        assert line.cancelled
+
+
+def test_a_message_without_the_secret_is_not_heard(office):
+    desk, where, heard = office
+    with Line(Office(where.address, where.port, None, b"another"), 1, 0) as line:
+        line.done()
+        line.listen(tasks.PATIENCE)
+        assert not line.reached
+    assert heard == []
+    with socket.create_connection((desk.address, desk.port)) as connection:
+        connection.sendall(b"x" * 200_000)
+        connection.settimeout(tasks.PATIENCE)
+        try:
+            while connection.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+    assert heard == []
+
+
+def test_a_message_that_is_repeated_on_another_line_is_not_heard(office):
+    _, where, heard = office
+    sent = []
+    with Line(where, 1, 0) as line:
+        line._connection.close()
+        line._connection = socket.create_connection((where.address, where.port))
+        line._number = line._connection.makefile().readline().strip()
+        line.done()
+        eventually(lambda: len(heard) == 1)
+        from hpcompss.engines import messages
+
+        sent.append(messages._sealed(where.secret, f"{line._number} up 0", heard[0]))
+    eventually(lambda: len(heard) == 2)
+    with socket.create_connection((where.address, where.port)) as connection:
+        connection.makefile().readline()
+        connection.sendall(sent[0])
+        connection.settimeout(tasks.PATIENCE)
+        assert connection.recv(1) == b""
+    assert len(heard) == 2
+
+
+def test_without_a_line_messages_are_files(tmp_path):
+    where = Office(None, 0, tmp_path, b"secret")
+    with Line(where, 5, 1) as line:
+        line.start(place="node7")
+        line.done()
+        assert not line.cancelled
+        (tmp_path / "5.cancel").touch()
+        line.listen(0)
+        assert line.cancelled
+    (tmp_path / "6-0.done").write_bytes(b"forged {}\n")
+    assert [message["event"] for message in collect(where)] == ["start", "done"]
+    assert collect(where) == []
+
+
+def test_the_secret_is_not_in_what_is_printed():
+    assert "topsecret" not in repr(Office("here", 1, None, b"topsecret"))
+
+
+def test_a_study_goes_on_by_files_where_the_master_cannot_be_reached(runtime, resources_file, tmp_path):
+    with Compss(resources=resources_file, gpu_shares=4, shared=True, log_directory=tmp_path / "logs") as engine:
+        engine._desk.close()
+        futures = [engine.submit(tasks.add, number, 1) for number in range(4)]
+        assert gather(engine, futures) == [1, 2, 3, 4]
+    assert list((tmp_path / "logs").glob(".messages-*")) == []
+
+
+# Studies
+
+
+def slow(values):
+    import random
+    import time
+
+    time.sleep(random.random() * 0.05)
+    return (values["x"] - 30) ** 2 + values["y"]
+
+
+def search(engine, **settings):
+    study = Study(Space([Int("x", 0, 99), Float("y", 0, 1)]), sampler={"name": "hyperopt", "startup_trials": 5}, seed=3,
+                  **settings)  # fmt: skip
+    study.optimize(slow, trials=16, engine=engine)
+    assert study.completed == 16
+    return [trial.configuration for trial in study.trials]
+
+
+def test_the_lagged_order_gives_the_same_configurations_here_and_on_one_machine(engine):
+    with Local(workers=1, cores=1) as one, Local(workers=2, cores=2) as two:
+        assert search(engine, lag=4) == search(one, lag=4) == search(two, lag=4)
+
+
+def test_the_eager_order_runs_here_too(engine):
+    assert len(search(engine)) == 16
+
+
+# Bad input
+
+
+def test_without_pycompss_the_engine_says_how_to_start_it():
+    with pytest.raises(InputError, match=r"PyCOMPSs is not installed .* or use  --engine local"):
+        make_engine("compss")
+
+
+def test_outside_runcompss_the_engine_says_how_to_start_it(monkeypatch):
+    monkeypatch.syspath_prepend(standin.FOLDER)
+    try:
+        with pytest.raises(InputError, match=r"start it as  runcompss hpcompss/main.py run WORKFLOW, or use"):
+            make_engine("compss")
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "pycompss"]:
+            del sys.modules[name]
+
+
+def test_an_address_that_is_not_this_machines_is_refused(runtime, resources_file):
+    with pytest.raises(InputError, match=r"engine.address: the master cannot listen on 192\.0\.2\.1"):
+        Compss(resources=resources_file, address="192.0.2.1")
+
+
+def test_workers_that_cannot_reach_the_master_are_found_out_at_once(runtime, resources_file, monkeypatch):
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    monkeypatch.setattr(Desk, "__init__", lambda self, *args: vars(self).update(address="127.0.0.1", port=port))
+    monkeypatch.setattr(Desk, "close", lambda self: None)
+    with pytest.raises(InputError, match=f"workers cannot reach the master .127.0.0.1:{port}: Connection refused"):
+        Compss(resources=resources_file, grace=1)
+
+
+def test_a_folder_that_workers_do_not_see_although_it_is_said_to_be_shared_is_refused(
+    runtime, resources_file, tmp_path, monkeypatch
+):
+    from hpcompss.engines import compss
+
+    hidden = tmp_path / "hidden"
+    monkeypatch.setattr(compss, "_message_folder", lambda logs: hidden)
+    with pytest.raises(InputError, match=r"engine.shared: workers do not see the study's folder .*study"):
+        Compss(resources=resources_file, shared=True, log_directory=tmp_path / "study" / "logs")
+
+
+def test_a_worker_whose_python_lacks_hpcompss_is_found_out_at_once(resources_file, monkeypatch):
+    standin.start([{"name": "localhost", "cpu": 1}])
+    try:
+        from pycompss import _master
+
+        monkeypatch.setattr(_master, "submit", lambda where, *rest: _failed(_master))
+        with pytest.raises(HpcompssError, match="hpcompss must be installed for the workers' Python"):
+            Compss(resources=resources_file, grace=1)
+    finally:
+        monkeypatch.undo()
+        standin.stop()
+
+
+def _failed(master):
+    return None
+
+
+def test_the_resources_file_of_the_run_is_found(two_nodes, tmp_path, monkeypatch):
+    nodes = [parse_node("node1:2cpu"), parse_node("node2:6cpu"), parse_node("node3:8cpu")]
+    (tmp_path / "resources.xml").write_text(resources_xml(nodes))
+    (tmp_path / "project.xml").write_text(project_xml(nodes[:2], "/opt/COMPSs", "/tmp"))
+    options = tmp_path / "options"
+    options.write_text("".join(f"-Dcompss.{kind}.file={tmp_path / kind}.xml\n" for kind in ("resources", "project")))
+    monkeypatch.setenv("JVM_OPTIONS_FILE", str(options))
+    with Compss(address="127.0.0.1") as engine:
+        assert engine.capacity(Resources(cpu=2)) == 4
+
+
+# The command line
+
+
+def runcompss(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(RUNCOMPSS), *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=5 * tasks.PATIENCE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_digits_are_tuned_under_runcompss_on_two_workers(tmp_path, order):
+    nodes = [parse_node("node1:1cpu"), parse_node("node2:1cpu")]
+    (tmp_path / "resources.xml").write_text(resources_xml(nodes))
+    (tmp_path / "project.xml").write_text(project_xml(nodes, "/opt/COMPSs", "/tmp/worker"))
+    done = runcompss(
+        f"--resources={tmp_path / 'resources.xml'}",
+        f"--project={tmp_path / 'project.xml'}",
+        ROOT / "hpcompss" / "main.py",
+        *("run", ROOT / "workflows" / "digits.yaml", "--engine", "compss", "--study", tmp_path / "study"),
+        *("--trials", "4", "--seed", "1", "--set", "training.epochs=1", "--set", f"search.order={order}"),
+        *("--set", "engine.address=127.0.0.1", "--set", "engine.shared=true", "--json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 trials at once, 1 cpu and 0 gpu each" in done.stderr
+    assert json.loads(done.stdout)["best"]["value"] > 0.3
+    assert Study.load(tmp_path / "study").completed == 4
+    assert (tmp_path / "study" / "best.keras").exists()
+    assert Study.load(tmp_path / "study").lag == (4 if order == "lagged" else None)
+
+
+def test_a_trial_that_fits_no_node_is_refused_before_anything_is_submitted(tmp_path, resources_file):
+    done = runcompss(
+        f"--resources={resources_file}",
+        ROOT / "hpcompss" / "main.py",
+        *("run", ROOT / "workflows" / "digits.yaml", "--engine", "compss", "--study", tmp_path / "study"),
+        *("--set", "resources.cpu=64"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "a trial asks for 64 cpus, the largest node has 4: lower resources.cpu" in done.stderr
+    assert not (tmp_path / "study").exists()
