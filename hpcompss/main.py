@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ def _run(options: argparse.Namespace) -> int:
         study = tune(workflow, study=folder, view=view)
     except KeyboardInterrupt:
         study = _as_kept(folder)
+    if options.graph:
+        from hpcompss.report.task_graph import GRAPH, draw_graph
+
+        view.say(f"task graph: {draw_graph(study, folder / GRAPH)}")
     return _finish(study, options)
 
 
@@ -162,6 +167,130 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _graph(options: argparse.Namespace) -> int:
+    from hpcompss.report.task_graph import GRAPH, draw_graph
+    from hpcompss.study import Study
+
+    study = Study.load(options.directory)
+    _say({"graph": str(draw_graph(study, options.output or options.directory / GRAPH))}, options)
+    return 0
+
+
+def _say(result: dict[str, Any], options: argparse.Namespace) -> None:
+    """Prints a result: as JSON where that was asked for, else its values, a line each."""
+    if options.json:
+        _print_json(result)
+    else:
+        for value in result.values():
+            print(value)
+
+
+def _resources(options: argparse.Namespace) -> int:
+    from hpcompss.cluster.nodes import parse_node, read_hosts
+    from hpcompss.cluster.resources import project_xml, resources_xml
+    from hpcompss.report.export import write_whole
+
+    nodes = []
+    for stated in options.nodes:
+        nodes += read_hosts(Path(stated)) if stated.endswith((".yaml", ".yml")) else [parse_node(stated)]
+    names = [node.name for node in nodes]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"the node {name} is stated twice: remove one")
+    files = {
+        options.output / "resources.xml": resources_xml(nodes, options.gpu_shares),
+        options.output / "project.xml": project_xml(nodes, options.install_dir, options.working_dir),
+    }
+    there = [str(path) for path in files if path.exists()]
+    if there and not options.force:
+        raise InputError(f"{' and '.join(there)} exist already: replace them with --force, or choose another --output")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            write_whole(path, text)
+    except OSError as error:
+        raise InputError(f"{options.output} cannot be written ({error.strerror})", file="--output") from None
+    _say({"resources": str(options.output / "resources.xml"), "project": str(options.output / "project.xml")}, options)
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    import shlex
+
+    from hpcompss.cluster.commands import MARGIN, Job, job_number, run_program, submission
+    from hpcompss.workflow import load_workflow
+
+    settings = ["engine.name=compss", *options.set]
+    workflow = load_workflow(options.workflow, settings)
+    folder = (options.study or _default_folder(options.workflow)).absolute()
+    limit = workflow.trial_resources.time_limit or 0.0
+    margin = max(MARGIN, limit + 60) if options.margin is None else parse_duration(options.margin)
+    job = Job(
+        nodes=options.nodes,
+        seconds=parse_duration(options.time),
+        queue=options.queue,
+        gpus_per_node=options.gpus_per_node,
+        cpus_per_node=options.cpus_per_node,
+        name=f"hpcompss-{Path(options.workflow).stem}",
+        options=options.option,
+    )
+    assignments = [part for each in options.set for part in ("--set", each)]
+    first = ["run", str(Path(options.workflow).absolute()), "--engine", "compss", "--study", str(folder), *assignments]
+    runs = [first, *[["resume", str(folder)]] * options.resubmit]
+    commands, after = [], None
+    for arguments in runs:
+        command = submission(job, arguments, margin, after)
+        commands.append(shlex.join(command))
+        if options.run:
+            output = run_program(command)
+            after = job_number(output) if len(commands) < len(runs) else None
+        else:
+            after = "THE_JOB_BEFORE"
+    _say({"commands": commands} if options.json else dict(enumerate(commands)), options)  # type: ignore[arg-type]
+    if not options.json:
+        print(f"hpcompss: the study will be in {folder}", file=sys.stderr)
+    return 0
+
+
+def _agent(options: argparse.Namespace) -> int:
+    import os
+    import shlex
+    import socket
+
+    from hpcompss.cluster import commands
+    from hpcompss.engines.machine import available_cores, available_gpus, available_memory
+    from hpcompss.units import parse_memory
+
+    files: dict[Path, str] = {}
+    if options.action == "run":
+        folder = (options.study or _default_folder(options.workflow)).absolute()
+        arguments = ["run", str(Path(options.workflow).absolute()), "--engine", "compss", "--study", str(folder)]
+        arguments += [part for each in options.set for part in ("--set", each)]
+        command = commands.run_on_agent(options.master, arguments, options.stop)
+    else:
+        host = options.hostname or socket.gethostname()
+        cpu = options.cpu or available_cores()
+        gpu = len(available_gpus()) if options.gpu is None else options.gpu
+        memory = available_memory() if options.memory is None else parse_memory(options.memory)
+        if options.action == "start":
+            folder = options.folder or Path.home() / ".hpcompss" / f"agent-{options.port}"
+            command, files = commands.start_agent(host, cpu, gpu, memory, options.port, options.comm_port, folder)
+        elif options.action == "join":
+            command = commands.join(options.master, host, cpu, gpu, memory, options.comm_port)
+        else:
+            command = commands.leave(options.master, host, cpu, gpu, options.lost)
+    if options.dry_run:
+        _say({"command": shlex.join(command)}, options)
+        return 0
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    if options.action == "start" and shutil.which(command[0]):
+        os.execvp(command[0], command)  # the agent takes this process's place: it serves until it is stopped
+    commands.run_program(command)
+    return 0
+
+
 def _plan(options: argparse.Namespace) -> int:
     from hpcompss.report.console import make_console, make_view
     from hpcompss.report.plan import make_plan, show_plan
@@ -181,7 +310,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from hpcompss.report.console import make_console
     from hpcompss.report.doctor import examine, show_findings
 
-    findings = examine()
+    findings = examine(options.engine, options.resources, options.project)
     if options.json:
         _print_json([finding.to_plain() for finding in findings])
     else:
@@ -230,6 +359,7 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "run a workflow and keep its study")
     run.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file")
     run.add_argument("--study", metavar="DIR", type=Path, help="the study's folder (default: a new one in studies/)")
+    run.add_argument("--graph", action="store_true", help="draw the task graph into the study's folder at the end")
     _add_settings(run)
 
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
@@ -255,8 +385,93 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_settings(plan)
 
-    command("doctor", _doctor, "show what this machine has, what is missing, and what to do about it")
+    doctor = command("doctor", _doctor, "show what this machine has, what is missing, and what to do about it")
+    doctor.add_argument("--engine", choices=("local", "compss"), default="local", help="what to look into as well")
+    doctor.add_argument("--resources", metavar="FILE", type=Path, help="COMPSs's resources file")
+    doctor.add_argument("--project", metavar="FILE", type=Path, help="COMPSs's project file")
+
+    graph = command("graph", _graph, "draw the task graph of a study as SVG")
+    _add_directory(graph)
+    graph.add_argument("--output", metavar="FILE", type=Path, help="the file to write (default: graph.svg in DIR)")
+
+    resources = command("resources", _resources, "write COMPSs's resources.xml and project.xml for your machines")
+    resources.add_argument(
+        "nodes", metavar="NODE", nargs="+", help="node1:32cpu:4gpu:64GB, or a YAML file with a list of hosts"
+    )
+    resources.add_argument("--output", metavar="DIR", type=Path, default=Path(), help="where to write (default: here)")
+    resources.add_argument(
+        "--gpu-shares", metavar="N", type=_positive, default=1, help="units a GPU, for trials that ask for a fraction"
+    )
+    resources.add_argument("--install-dir", metavar="DIR", default="/opt/COMPSs", help="where COMPSs is on the nodes")
+    resources.add_argument("--working-dir", metavar="DIR", default="/tmp/COMPSsWorker", help="where workers keep files")
+    resources.add_argument("--force", action="store_true", help="replace files that are there")
+
+    submit = command("submit", _submit, "print or run the enqueue_compss command of a job on a supercomputer")
+    submit.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file")
+    submit.add_argument("--nodes", metavar="N", type=_positive, required=True, help="how many nodes")
+    submit.add_argument(
+        "--time", metavar="TIME", type=_duration, required=True, help="the wall-clock limit, such as 2h"
+    )
+    submit.add_argument("--queue", metavar="NAME", help="the queue or partition")
+    submit.add_argument("--gpus-per-node", metavar="N", type=_positive, help="GPUs of each node")
+    submit.add_argument("--cpus-per-node", metavar="N", type=_positive, help="cores of each node")
+    submit.add_argument("--study", metavar="DIR", type=Path, help="the study's folder, on a shared file system")
+    submit.add_argument(
+        "--margin",
+        metavar="TIME",
+        type=_duration,
+        help="no trial starts so long before the limit (default: 5m or more)",
+    )
+    submit.add_argument("--resubmit", metavar="K", type=_natural, default=0, help="K more jobs that resume, in a chain")
+    submit.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option of enqueue_compss, such as qos=debug",
+    )
+    submit.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting of the workflow")
+    submit.add_argument("--run", action="store_true", help="submit, do not only print")
+
+    _add_agent(
+        command("agent", _agent, "start a COMPSs agent here, have it join or leave a master, run a study on one")
+    )
     return parser
+
+
+def _add_agent(agent: argparse.ArgumentParser) -> None:
+    actions = agent.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        added.add_argument("--dry-run", action="store_true", help="print the command, run nothing")
+        return added
+
+    def add_machine(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--hostname", metavar="NAME", help="what others know this machine by (default: its host name)")
+        to.add_argument("--cpu", metavar="N", type=_positive, help="CPU units (default: the cores of this machine)")
+        to.add_argument("--gpu", metavar="N", type=_natural, help="GPU units (default: the GPUs of this machine)")
+        to.add_argument("--memory", metavar="SIZE", help="such as 64GB (default: the memory of this machine)")
+
+    start = action("start", "start an agent on this machine")
+    add_machine(start)
+    start.add_argument("--port", metavar="P", type=_positive, default=46101, help="for commands (default: 46101)")
+    start.add_argument("--comm-port", metavar="P", type=_positive, default=46102, help="for agents (default: 46102)")
+    start.add_argument("--folder", metavar="DIR", type=Path, help="its files (default: ~/.hpcompss/agent-PORT)")
+    join = action("join", "add this machine's agent to a master's")
+    join.add_argument("master", metavar="MASTER", help="host or host:port of the master's agent")
+    add_machine(join)
+    join.add_argument("--comm-port", metavar="P", type=_positive, default=46102, help="of this machine's agent")
+    leave = action("leave", "take this machine's agent from a master's")
+    leave.add_argument("master", metavar="MASTER", help="host or host:port of the master's agent")
+    add_machine(leave)
+    leave.add_argument("--lost", action="store_true", help="it is gone already: what ran there is run elsewhere")
+    run = action("run", "run a study on a master's agent, with all that joined it")
+    run.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file")
+    run.add_argument("--master", metavar="MASTER", required=True, help="host or host:port of the agent that runs it")
+    run.add_argument("--stop", action="store_true", help="end the agent afterwards")
+    run.add_argument("--study", metavar="DIR", type=Path, help="the study's folder, which all nodes see")
+    run.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting of the workflow")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:
@@ -264,7 +479,7 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", metavar="NAME", help="where the trials run (local)")
+    parser.add_argument("--engine", metavar="NAME", help="where the trials run (local, compss)")
     parser.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
     parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials to run")
     parser.add_argument(

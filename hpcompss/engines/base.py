@@ -54,6 +54,11 @@ class Engine(abc.ABC):
 
     shares_files = True
 
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What a study's journal should keep about this engine, an event and its data, or None."""
+        return None
+
     @abc.abstractmethod
     def submit(
         self, function: Callable[..., Any], *args: Any, resources: Resources = Resources(), light: bool = False

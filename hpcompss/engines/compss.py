@@ -204,6 +204,11 @@ class Compss(Engine):
             self._stop_listening()
             raise
 
+    @property
+    def about(self) -> dict[str, Any]:
+        logs = _runtime_path("log.dir")
+        return {"event": "compss", "logs": None if logs is None else str(logs)}
+
     # The protocol
 
     def submit(
@@ -518,7 +523,8 @@ def _runtime() -> Any:
             "--engine local",
             key="engine.name",
         ) from None
-    if not CONTEXT.in_master():
+    # An operation that an agent was asked for is itself a task there, which may have tasks of its own.
+    if not (CONTEXT.in_master() or CONTEXT.is_nesting_enabled()):
         raise InputError(
             "the engine compss runs inside COMPSs: start it as  runcompss hpcompss/main.py run WORKFLOW, or use  "
             "--engine local",
@@ -534,19 +540,19 @@ def _nodes(stated: Path | str | None) -> list[Node] | None:
     """
     if stated is not None:
         return read_resources(Path(stated))
-    resources, project = _runtime_file("resources"), _runtime_file("project")
+    resources, project = _runtime_path("resources.file"), _runtime_path("project.file")
     if resources is None:
         return None
     nodes = read_resources(resources)
     return nodes if project is None else read_project(project, nodes)
 
 
-def _runtime_file(kind: str) -> Path | None:
-    """Returns the resources or project file of this run, which only the options of COMPSs's JVM tell."""
+def _runtime_path(setting: str) -> Path | None:
+    """Returns a path that ``runcompss`` was given, which only the options of COMPSs's JVM tell."""
     options = os.environ.get("JVM_OPTIONS_FILE")
     if options is None:
         return None
-    prefix = f"-Dcompss.{kind}.file="
+    prefix = f"-Dcompss.{setting}="
     with contextlib.suppress(OSError):
         for line in Path(options).read_text().splitlines():
             if line.startswith(prefix):

@@ -6,15 +6,20 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from hpcompss import __version__
+from hpcompss.cluster.nodes import Node
+from hpcompss.cluster.resources import read_project, read_resources
 from hpcompss.engines.machine import available_cores, available_gpus, available_memory
 
 __all__ = ["Finding", "examine", "show_findings"]
@@ -55,10 +60,23 @@ _PACKAGES = (
 """Distribution, module, the extra that brings it (none: hpcompss itself does), whether hpcompss works without it."""
 
 
-def examine() -> list[Finding]:
-    """Returns what was found on this machine; imports nothing heavy."""
+def examine(engine: str = "local", resources: Path | None = None, project: Path | None = None) -> list[Finding]:
+    """Returns what was found on this machine; imports nothing heavy.
+
+    Args:
+        engine: ``"compss"`` looks into what that engine needs as well, on every node of the project file.
+        resources: COMPSs's resources file, ``resources.xml`` in this folder by default.
+        project: COMPSs's project file, ``project.xml`` in this folder by default.
+
+    Raises:
+        InputError: One of these files is not as it must be.
+    """
     gpus = available_gpus()
-    return [*_machine(gpus), *_packages(gpus), *_engines()]
+    found = [*_machine(gpus), *_packages(gpus), *_engines()]
+    if engine == "compss":
+        found = [each for each in found if each.name != "COMPSs"]
+        found += [*_compss(), *_nodes(resources or Path("resources.xml"), project or Path("project.xml"))]
+    return found
 
 
 def _machine(gpus: Sequence[str]) -> Iterator[Finding]:
@@ -106,6 +124,60 @@ def _engines() -> Iterator[Finding]:
         yield Finding("COMPSs", False, "runcompss is not on PATH", remedy, optional=True)
     else:
         yield Finding("COMPSs", True, runcompss, optional=True)
+
+
+def _compss() -> Iterator[Finding]:
+    home = os.environ.get("JAVA_HOME", "")
+    java = bool(home) and os.access(Path(home) / "bin" / "java", os.X_OK)
+    detail = home if java else f"{home} has no bin/java" if home else "not set"
+    yield Finding("JAVA_HOME", java, detail, "install a JDK (8 or newer) and export JAVA_HOME=its folder")
+    for program, remedy in (
+        ("runcompss", "install COMPSs and put its Runtime/scripts/user on PATH"),
+        ("ssh", "install an ssh client: the master starts its workers by ssh"),
+    ):
+        path = shutil.which(program)
+        yield Finding(program, path is not None, path or "not on PATH", remedy)
+    if importlib.util.find_spec("pycompss") is None:
+        remedy = "install COMPSs's Python binding for this Python; runcompss adds it to PYTHONPATH by itself"
+        yield Finding("pycompss", False, "not importable here", remedy, optional=shutil.which("runcompss") is not None)
+    else:
+        yield Finding("pycompss", True, "importable")
+
+
+def _nodes(resources: Path, project: Path) -> Iterator[Finding]:
+    missing = [str(path) for path in (resources, project) if not path.exists()]
+    if missing:
+        remedy = "write them with  hpcompss resources NODE ..., or name them by --resources and --project"
+        yield Finding("nodes", False, f"no {' and no '.join(missing)}", remedy)
+        return
+    for node in read_project(project, read_resources(resources)):
+        yield _node(node)
+
+
+def _node(node: Node) -> Finding:
+    """Logs in to a node as COMPSs does, and asks for its Python and cores."""
+    name = f"node {node.name}"
+    code = "import hpcompss, os; print(len(os.sched_getaffinity(0)), hpcompss.__version__)"
+    there = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    target = f"{node.user}@{node.name}" if node.user else node.name
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    try:
+        done = subprocess.run(["ssh", *options, target, there], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return Finding(name, False, "no answer by ssh", f"make  ssh {target}  work")
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if done.returncode == 255:
+        return Finding(name, False, last, f"make  ssh {target}  work without a password (ssh-copy-id {target})")
+    if done.returncode:
+        remedy = f"install this Python and hpcompss there, at the same path ({sys.executable})"
+        return Finding(name, False, last, remedy)
+    cores, version = int(done.stdout.split()[0]), done.stdout.split()[1]
+    if node.cpu > cores:
+        remedy = f"declare at most {cores} CPU units there, or tasks die where COMPSs binds them to cores"
+        return Finding(name, False, f"{node.cpu} CPU units are declared, it has {cores} cores", remedy)
+    if version != __version__:
+        return Finding(name, False, f"it has hpcompss {version}", f"install {__version__} there, as here")
+    return Finding(name, True, f"{cores} cores, {node.cpu} CPU units, {node.gpu} GPU units")
 
 
 def show_findings(findings: list[Finding], console: Console) -> None:

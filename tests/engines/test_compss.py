@@ -334,7 +334,7 @@ def test_digits_are_tuned_under_runcompss_on_two_workers(tmp_path, order):
     assert json.loads(done.stdout)["best"]["value"] > 0.3
     assert Study.load(tmp_path / "study").completed == 4
     assert (tmp_path / "study" / "best.keras").exists()
-    assert Study.load(tmp_path / "study").lag == (4 if order == "lagged" else None)
+    assert Study.load(tmp_path / "study").lag == (8 if order == "lagged" else None)
 
 
 def test_a_trial_that_fits_no_node_is_refused_before_anything_is_submitted(tmp_path, resources_file):

@@ -11,6 +11,9 @@ class Context:
     def in_worker(self):
         return self.where == "WORKER"
 
+    def is_nesting_enabled(self):
+        return False
+
     def in_pycompss(self):
         return self.where != "OUT_OF_SCOPE"
 
