@@ -1,6 +1,7 @@
 # The set-up of hpcompss, from a fresh machine with Python:
 #   make tune    tunes a small network on the digits images and prints the best one
 #   make test    runs the tests
+#   make test-compss  runs those for real COMPSs, where runcompss is on PATH
 #   make lint    runs the linter, the formatter's check and the type checker
 #   make bench   runs the benchmarks
 #   make clean   removes what these made; studies are kept
@@ -16,7 +17,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
 	"$$candidate" -c '$(USABLE)' 2>/dev/null && echo "$$candidate" && break; done)
 
-.PHONY: tune test lint bench clean
+.PHONY: tune test test-compss lint bench clean
 .DELETE_ON_ERROR:
 
 tune: $(VENV)/.installed-tensorflow-cpu
@@ -24,6 +25,9 @@ tune: $(VENV)/.installed-tensorflow-cpu
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+test-compss: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m compss -rs
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

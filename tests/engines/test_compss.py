@@ -96,6 +96,19 @@ def test_a_task_that_is_always_lost_fails_with_the_reason(engine):
     assert "was lost 3 times" in failure.reason
 
 
+def freeze_the_slot():
+    """Stops the Python worker of COMPSs that this runs in: it never reports, and its line stays open."""
+    os.kill(os.getppid(), 19)
+    time.sleep(tasks.ENDLESS)
+
+
+def test_a_task_that_never_reports_fails_after_its_deadline(engine):
+    failure = outcome(engine, freeze_the_slot, time_limit=1)
+    assert failure.kind is FailureKind.TIME_LIMIT
+    assert failure.reason == "ran past its limit of 1 s and was not heard of for 3 s more"
+    assert outcome(engine, tasks.add, 1, 1) == 2
+
+
 def test_a_node_that_dies_takes_no_trial_with_it(two_nodes, tmp_path):
     with Compss(2, grace=20) as engine:
         futures = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(2)]
