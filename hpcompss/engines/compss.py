@@ -73,6 +73,7 @@ class CompssFuture(Future):
         attempt: How often it was submitted before.
         told: Whether the task has told that its result is there; it is fetched when somebody waits for it.
         deaths: How often its process or node was lost.
+        submitted: When it was last submitted (`time.monotonic` seconds).
         silent_since: When its line to the master broke (`time.monotonic` seconds), or None.
     """
 
@@ -98,6 +99,7 @@ class CompssFuture(Future):
         self.attempt = 0
         self.deaths = 0
         self.told = False
+        self.submitted = 0.0
         self.silent_since: float | None = None
         self.task = task
         self.dependencies = dependencies
@@ -306,7 +308,7 @@ class Compss(Engine):
         pickled = pickling.dumps(order)
         future.handle = task(pickled, results) if results else task(pickled)
         future.started = future.silent_since = None
-        future.told = False
+        future.submitted = time.monotonic()
         # COMPSs keeps each result on disk until it is told that nobody will ask for it; not by the finalizer, which may
         # run in any thread.
         weakref.finalize(future, self._garbage.append, future.handle)
@@ -336,7 +338,7 @@ class Compss(Engine):
 
     def _ask_to_end(self, future: CompssFuture) -> None:
         self._cancelled.add(future.number)
-        self._desk and self._desk.tell(future.number, future.attempt, {"cancel": True})
+        self._desk.tell(future.number, future.attempt, {"cancel": True})
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 (self._folder / f"{future.number}.cancel").touch()
@@ -350,7 +352,10 @@ class Compss(Engine):
             self._arrived.notify_all()
         if message["event"] != "start":
             return None
-        return {"cancel": message["task"] in self._cancelled}
+        number, future = message["task"], self._open.get(message["task"])
+        # An attempt that was given up for lost may start all the same, when its node is back.
+        stale = future is None or message["attempt"] != future.attempt
+        return {"cancel": stale or number in self._cancelled}
 
     def _advance(self, retrying: bool = True) -> None:
         """Handles what tasks have told, and looks for those that cannot."""
@@ -400,48 +405,65 @@ class Compss(Engine):
     def _look_for_lost(self, now: float) -> None:
         running = [future for future in self._open.values() if future.started is not None]
         for future in running:
+            if future.number not in self._open or future.started is None:
+                continue  # what it takes was lost, and it has just been submitted anew
             limit = future.resources.time_limit
             if future.silent_since is not None and now - future.silent_since > self._grace:
                 self._retry(future)
-            elif limit is not None and future.started is not None and now - future.started > limit + self._grace:
+            elif limit is not None and now - future.started > limit + self._grace:
                 reason = f"ran past its limit of {limit:g} s and was not heard of for {self._grace:g} s more"
-                self._settle(future, Failure(FailureKind.TIME_LIMIT, reason))
-        if now - self._last_news > (min(self._grace, SUSPICION) if self._slot_died else self._grace):
+                self._replace(future, Failure(FailureKind.TIME_LIMIT, reason))
+        patience = min(self._grace, SUSPICION) if self._slot_died else self._grace
+        for future in sorted(self._open.values(), key=_number):
             # COMPSs starts what is ready at once where there is room; a slot whose process was killed says nothing.
-            waiting = sorted((each for each in self._open.values() if each.started is None), key=_number)
-            for future in waiting:
-                if len(running) < self.capacity(future.resources) and all(each.over for each in future.dependencies):
-                    self._last_news = now
-                    self._retry(future)
+            silence = now - max(self._last_news, future.submitted)
+            is_ready = future.started is None and all(each.over for each in future.dependencies)
+            if is_ready and silence > patience and len(running) < self.capacity(future.resources):
+                self._retry(future)
 
     def _retry(self, future: CompssFuture) -> None:
-        """Submits a lost task again, or gives it up. Its successors will find that they took nothing, and say so."""
+        """Submits a lost task again, and all that wait for its result; or gives it up."""
         self._slot_died = True
         future.deaths += future.started is not None
         future.attempt += 1
         if future.deaths < DEATHS and future.attempt < UNSTARTED:
             self._launch(future)
+            self._relaunch_successors(future)
             return
         what = f"was lost {DEATHS} times" if future.deaths == DEATHS else f"did not start in {UNSTARTED} attempts"
         reason = f"its process or its node {what}: see the logs of COMPSs"
-        failure = Failure(FailureKind.DIED, reason)
+        self._replace(future, Failure(FailureKind.DIED, reason))
+
+    def _replace(self, future: CompssFuture, failure: Failure) -> None:
+        """Gives a task that COMPSs may never end a failure for its result, and submits all that wait for it anew."""
         future.handle = VALUE + pickling.dumps(failure)
         self._settle(future, failure)
+        self._relaunch_successors(future)
+
+    def _relaunch_successors(self, future: CompssFuture) -> None:
+        stale = {future.number}
+        for other in sorted(self._open.values(), key=_number):
+            if any(dependency.number in stale for dependency in other.dependencies):
+                stale.add(other.number)
+                other.attempt += 1
+                self._launch(other)
 
     def _rebuild(self, future: CompssFuture, missing: list[int]) -> None:
-        """Submits a task again that found some of its arguments lost, after those."""
-        for index in missing:
-            dependency = future.dependencies[index]
-            # It never told, and what it left is nothing: its process is dead. One that was submitted again since this
-            # task took its arguments has another handle by now.
-            if dependency.number in self._open and future.handles[index] is dependency.handle:
-                self._retry(dependency)
-        future.attempt += 1
-        self._launch(future)
+        """Deals with a task that found some of its arguments lost: they are submitted again, and so it is."""
+        lost = [future.dependencies[index] for index in missing]
+        open_ones = [dependency for dependency in lost if dependency.number in self._open]
+        if open_ones:
+            # It never told, and what it left is nothing: its process is dead.
+            for dependency in open_ones:
+                if future.handles[future.dependencies.index(dependency)] is dependency.handle:
+                    self._retry(dependency)
+        else:
+            reason = "a result that it takes was lost with its node: see the logs of COMPSs"
+            self._replace(future, Failure(FailureKind.DIED, reason))
 
     # The way to the master
 
-    def _listen(self, address: str | None, port: int) -> tuple[Desk | None, Office]:
+    def _listen(self, address: str | None, port: int) -> tuple[Desk, Office]:
         secret = secrets.token_bytes(32)
         found = address or local_address(_other_host(self._nodes))
         try:
@@ -456,8 +478,7 @@ class Compss(Engine):
         return desk, Office(desk.address, desk.port, self._folder, secret)
 
     def _stop_listening(self) -> None:
-        if self._desk is not None:
-            self._desk.close()
+        self._desk.close()
         if self._folder is not None:
             for path in self._folder.glob("*"):
                 path.unlink(missing_ok=True)

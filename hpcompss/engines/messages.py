@@ -30,6 +30,9 @@ LONGEST = 1 << 16
 PATIENCE = 10.0
 """Seconds for a line to be opened, and for the desk's first word."""
 
+REOPENING = 2.0
+"""Seconds for a line that broke to be opened anew; it is tried when there is something to tell."""
+
 Message = dict[str, Any]
 
 
@@ -220,11 +223,12 @@ class Line:
         self._connection: socket.socket | None = None
         self._received = b""
         self._number = ""
+        self._was_reached = False
         self._said = 0
         self._heard = 0
         self.cancelled = False
         self.problem = ""
-        self._open()
+        self._open(PATIENCE)
 
     @property
     def reached(self) -> bool:
@@ -278,11 +282,12 @@ class Line:
             if message is not None and message.get("cancel"):
                 self.cancelled = True
 
-    def _open(self) -> None:
+    def _open(self, patience: float) -> None:
         if self._office.address is None:
             return
+        self._received, self._said, self._heard = b"", 0, 0
         try:
-            self._connection = socket.create_connection((self._office.address, self._office.port), PATIENCE)
+            self._connection = socket.create_connection((self._office.address, self._office.port), patience)
             with self._connection.makefile("rb") as file:
                 self._number = file.readline(LONGEST).decode().strip()
         except OSError as error:
@@ -290,13 +295,18 @@ class Line:
             self._lose()
 
     def _lose(self) -> None:
+        self._was_reached |= bool(self._number)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _tell(self, message: Message) -> None:
         message = {**self._name, **message}
-        if self._connection is not None:
+        for _ in range(2):
+            if self._connection is None and self._was_reached:
+                self._open(REOPENING)
+            if self._connection is None:
+                break
             try:
                 self._connection.settimeout(PATIENCE)
                 self._connection.sendall(_sealed(self._office.secret, f"{self._number} up {self._said}", message))

@@ -109,6 +109,20 @@ def test_a_task_that_never_reports_fails_after_its_deadline(engine):
     assert outcome(engine, tasks.add, 1, 1) == 2
 
 
+def test_those_that_wait_for_it_go_on_without_it(engine):
+    frozen = engine.submit(freeze_the_slot, resources=Resources(time_limit=1))
+    after = engine.submit(tasks.identity, frozen)
+    assert outcome(engine, tasks.identity, [after])[0].kind is FailureKind.TIME_LIMIT
+
+
+def test_a_long_silence_before_a_task_is_not_held_against_it(engine):
+    assert outcome(engine, tasks.add, 1, 1) == 2
+    time.sleep(4)
+    future = engine.submit(tasks.interval, 1.5)
+    gather(engine, [future])
+    assert future.attempt == 0
+
+
 def test_a_node_that_dies_takes_no_trial_with_it(two_nodes, tmp_path):
     with Compss(2, grace=20) as engine:
         futures = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(2)]
@@ -144,6 +158,16 @@ def test_a_line_carries_what_a_task_tells_and_what_the_master_wants(office):
     assert [message["event"] for message in heard] == ["start", "progress", "done", "gone"]
     assert heard[1] == {"task": 3, "attempt": 0, "event": "progress", "values": {"epoch": 2}}
     assert not desk.tell(3, 0, {"cancel": True})
+
+
+def test_a_line_that_broke_is_opened_anew(office):
+    _, where, heard = office
+    with Line(where, 3, 0) as line:
+        line.start()
+        line._connection.close()
+        line.progress(epoch=1)
+        line.done()
+    eventually(lambda: {"progress", "done"} <= {message["event"] for message in heard})
 
 
 def test_a_task_that_is_no_longer_wanted_learns_it_when_it_starts(office):
