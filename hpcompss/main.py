@@ -88,7 +88,14 @@ def _resume(options: argparse.Namespace) -> int:
     view = make_view(sys.stderr if options.json else sys.stdout)
     seconds = None if options.time is None else parse_duration(options.time)
     try:
-        study = resume(options.directory, trials=options.trials, time=seconds, workers=options.workers, view=view)
+        study = resume(
+            options.directory,
+            trials=options.trials,
+            time=seconds,
+            workers=options.workers,
+            engine=options.engine,
+            view=view,
+        )
     except KeyboardInterrupt:
         study = _as_kept(options.directory)
     return _finish(study, options)
@@ -368,6 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
     )
+    resume.add_argument("--engine", metavar="NAME", help="where the trials run (local, compss)")
     resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
 
     _add_directory(command("status", _status, "show how a study stands"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import strftime
 from typing import Any, Literal
 
-from hpcompss.engines import Engine, make_engine
+from hpcompss.engines import Engine, check_engine, make_engine
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
 from hpcompss.journal import is_begun
@@ -26,7 +26,7 @@ from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources
-from hpcompss.workflow import Workflow, load_workflow, make_workflow
+from hpcompss.workflow import EngineSection, Workflow, load_workflow, make_workflow
 
 __all__ = ["UserCodeError", "find_space", "locating", "new_folder", "open_engine", "resume", "study_of", "tune"]
 
@@ -96,7 +96,7 @@ def resume(
     trials: int | None = None,
     time: float | None = None,
     workers: int | Literal["auto"] | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     view: View | None = None,
     model: Any = None,
     function: Any = None,
@@ -109,7 +109,7 @@ def resume(
         trials: How many trials the study shall have in all, in place of what its workflow says.
         time: Seconds from now after which no new trial starts, in place of what its workflow says.
         workers: How many trials run at once, in place of what its workflow says.
-        engine: Where to run, in place of what the workflow says; it stays open.
+        engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
         view: Watches the search; by default what happens is printed.
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
@@ -129,6 +129,9 @@ def resume(
         if limits := {key: value for key, value in stated.items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(workflow, "search", trials=study.limits.get("trials"), time=study.limits.get("seconds"))
+        if isinstance(engine, str) and engine != workflow.engine.name:
+            check_engine(engine)
+            workflow = workflow.model_copy(update={"engine": EngineSection(name=engine)})
         workflow = _updated(workflow, "engine", workers=workers)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
@@ -136,7 +139,8 @@ def resume(
             keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
-        with locating(workflow), open_engine(workflow, engine, folder) as where:
+        given = None if isinstance(engine, str) else engine
+        with locating(workflow), open_engine(workflow, given, folder) as where:
             _search(workflow, study, where, view)
         return study
 

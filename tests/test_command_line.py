@@ -25,7 +25,7 @@ from hpcompss.study import Study
 ROOT = Path(__file__).parents[1]
 FUNCTION = ROOT / "workflows" / "function.yaml"
 
-COMMANDS = ["run", "resume", "status", "best", "export", "plan", "doctor"]
+COMMANDS = ["run", "resume", "status", "best", "export", "plan", "doctor", "graph", "resources", "submit", "agent"]
 
 MODEL = """
 def square(values):
@@ -135,7 +135,7 @@ def test_each_command_has_help(command, name):
 def test_help_names_every_command_and_imports_nothing_heavy():
     done = shell("hpcompss --help", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
     assert done.returncode == 0
-    assert all(re.search(rf"^ +{name} ", done.stdout, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^ +{name}( |$)", done.stdout, re.MULTILINE) for name in COMMANDS)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "hpcompss.main" in imported
     assert not imported & {"cloudpickle", "keras", "numpy", "pydantic", "rich", "scipy", "tensorflow", "yaml"}
@@ -476,6 +476,14 @@ def test_a_study_of_the_python_interface_is_not_resumed_here(refused, here):
 
 
 # Resume
+
+
+def test_a_study_goes_on_with_another_engine(refused, command, study):
+    assert "PyCOMPSs is not installed" in refused("resume", study, "--trials", "30", "--engine", "compss")
+    assert "unknown engine 'locl'; did you mean 'local'" in refused(
+        "resume", study, "--trials", "30", "--engine", "locl"
+    )
+    assert command("resume", study, "--trials", "30", "--engine", "local")[0] == 0
 
 
 def test_a_study_is_resumed_with_more_trials(command):

@@ -18,18 +18,17 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from hpcompss.cluster.nodes import Node, gpu_units, impossible, slots
 from hpcompss.cluster.resources import read_project, read_resources
 from hpcompss.engines import pickling
 from hpcompss.engines.base import Engine, Future
 from hpcompss.engines.compss_worker import VALUE, Order, Site
+from hpcompss.engines.future import PickledFuture, detached
 from hpcompss.engines.local_task import pickled_task
-from hpcompss.engines.local_worker import Dependency, replaced
 from hpcompss.engines.messages import Desk, Message, Office, collect, local_address
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.trial import Failure, FailureKind, Resources
@@ -61,7 +60,7 @@ LIGHT = Resources()
 """What a light task asks for: one CPU unit."""
 
 
-class CompssFuture(Future):
+class CompssFuture(PickledFuture):
     """A task of the COMPSs engine. Its attributes are the engine's to set.
 
     Attributes:
@@ -77,11 +76,6 @@ class CompssFuture(Future):
         silent_since: When its line to the master broke (`time.monotonic` seconds), or None.
     """
 
-    done = False
-    started: float | None = None
-    progress: Mapping[str, float] = MappingProxyType({})
-    place = ""
-
     def __init__(
         self,
         owner: object,
@@ -91,6 +85,7 @@ class CompssFuture(Future):
         task: bytes,
         dependencies: Sequence[CompssFuture],
     ) -> None:
+        super().__init__()
         self.owner = owner
         self.number = number
         self.resources = resources
@@ -104,28 +99,11 @@ class CompssFuture(Future):
         self.task = task
         self.dependencies = dependencies
         self.handles: list[Any] = []
-        self._pickled: bytes | None = None
-        self._value: Any = None
-
-    def __reduce__(self) -> NoReturn:
-        raise InputError("a future must be an argument of the task, or stand in a list, tuple or dict that is one")
 
     @property
     def over(self) -> bool:
         """Whether it needs nothing more of the engine: its result is known, or surely there."""
         return self.done or self.told
-
-    def result(self) -> Any:
-        if not self.done:
-            raise RuntimeError("this task is not done: wait for it first")
-        if self._pickled is not None:
-            try:
-                self._value = pickle.loads(self._pickled)
-            except Exception as error:
-                reason = f"its result cannot be read by the master: {type(error).__name__}: {error}"
-                self._value = Failure(FailureKind.EXCEPTION, reason)
-            self._pickled = None
-        return self._value
 
     def settle(self, pickled: bytes) -> None:
         """Takes the pickled result."""
@@ -221,16 +199,9 @@ class Compss(Engine):
         asked = LIGHT if light else resources
         if self.capacity(asked) == 0:
             raise impossible(self._nodes or [], asked, self._gpu_shares)
-        found: dict[CompssFuture, Dependency] = {}
-
-        def stand_in(argument: Any) -> Any:
-            if not isinstance(argument, Future):
-                return argument
-            return found.setdefault(self._own(argument), Dependency(len(found)))
-
-        arguments = [replaced(argument, stand_in) for argument in args]
-        task = bytes(pickled_task(function, arguments, len(found)))
-        future = CompssFuture(self._token, next(self._numbers), asked, light, task, tuple(found))
+        arguments, dependencies = detached(args, self._own)
+        task = bytes(pickled_task(function, arguments, len(dependencies)))
+        future = CompssFuture(self._token, next(self._numbers), asked, light, task, dependencies)
         self._open[future.number] = future
         self._launch(future)
         return future

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.engines.base import Engine, Future
+from hpcompss.engines.future import detached
 from hpcompss.engines.local_process import DEATH_PATIENCE, WorkerProcess
 from hpcompss.engines.local_task import LocalFuture, death, overrun, pickled_task
-from hpcompss.engines.local_worker import READY, RESULT, Dependency, replaced
+from hpcompss.engines.local_worker import READY, RESULT
 from hpcompss.engines.placement import Machine, Shape
 from hpcompss.errors import InputError
 from hpcompss.trial import Failure, FailureKind, Resources
@@ -142,7 +143,7 @@ class Local(Engine):
             raise RuntimeError("this engine is closed")
         if self.capacity(resources) == 0:
             raise self._machine.impossible(resources)
-        arguments, dependencies = self._dependencies(args)
+        arguments, dependencies = detached(args, self._own)
         task = pickled_task(function, arguments, len(dependencies))
         future = LocalFuture(self._token, next(self._numbers), resources, task, dependencies)
         for dependency in dependencies:
@@ -219,17 +220,6 @@ class Local(Engine):
         if not isinstance(future, LocalFuture) or future.owner is not self._token:
             raise InputError("this future belongs to another engine: use it with the engine that it was submitted to")
         return future
-
-    def _dependencies(self, arguments: tuple[Any, ...]) -> tuple[list[Any], list[LocalFuture]]:
-        """Returns the arguments with a `Dependency` in place of each future, and the futures."""
-        found: dict[LocalFuture, Dependency] = {}
-
-        def stand_in(argument: Any) -> Any:
-            if not isinstance(argument, Future):
-                return argument
-            return found.setdefault(self._own(argument), Dependency(len(found)))
-
-        return [replaced(argument, stand_in) for argument in arguments], list(found)
 
     def _enqueue(self, future: LocalFuture) -> None:
         """Queues a task whose arguments are known; the queue is in the order of submission."""

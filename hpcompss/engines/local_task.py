@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import pickle
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from hpcompss.engines import pickling
-from hpcompss.engines.base import Future
+from hpcompss.engines.future import PickledFuture
 from hpcompss.engines.local_worker import COUNT
 from hpcompss.engines.machine import process_memory
 from hpcompss.engines.placement import size
@@ -20,10 +18,8 @@ from hpcompss.trial import Failure, FailureKind, Resources
 __all__ = ["LocalFuture", "death", "overrun", "pickled_task"]
 
 
-class LocalFuture(Future):
-    """A task of the local engine. Its result stays pickled until somebody asks for it, or for ever in the master.
-
-    Its attributes are the engine's to set.
+class LocalFuture(PickledFuture):
+    """A task of the local engine. Its attributes are the engine's to set.
 
     Attributes:
         owner: Identifies the engine.
@@ -35,10 +31,6 @@ class LocalFuture(Future):
         process: The id of the process that runs it, or None while it waits.
     """
 
-    done = False
-    started: float | None = None
-    progress: Mapping[str, float] = MappingProxyType({})
-    place = ""
     process: int | None = None
 
     def __init__(
@@ -49,6 +41,7 @@ class LocalFuture(Future):
         task: bytes | memoryview,
         dependencies: Sequence[LocalFuture],
     ) -> None:
+        super().__init__()
         self.owner = owner
         self.number = number
         self.resources = resources
@@ -57,23 +50,6 @@ class LocalFuture(Future):
         self.attempts = 0
         self._task = task
         self._dependencies = dependencies
-        self._pickled: bytes | memoryview | None = None
-        self._value: Any = None
-
-    def __reduce__(self) -> NoReturn:
-        raise InputError("a future must be an argument of the task, or stand in a list, tuple or dict that is one")
-
-    def result(self) -> Any:
-        if not self.done:
-            raise RuntimeError("this task is not done: wait for it first")
-        if self._pickled is not None:
-            try:
-                self._value = pickle.loads(self._pickled)
-            except Exception as error:
-                reason = f"its result cannot be read by the master: {type(error).__name__}: {error}"
-                self._value = Failure(FailureKind.EXCEPTION, reason)
-            self._pickled = None
-        return self._value
 
     @property
     def pickled(self) -> bytes:
