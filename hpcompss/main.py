@@ -375,7 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
     )
-    resume.add_argument("--engine", metavar="NAME", help="where the trials run (local, compss)")
+    resume.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
     resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
 
     _add_directory(command("status", _status, "show how a study stands"))
@@ -487,7 +487,7 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", metavar="NAME", help="where the trials run (local, compss)")
+    parser.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
     parser.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
     parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials to run")
     parser.add_argument(

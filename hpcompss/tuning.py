@@ -13,7 +13,7 @@ from pathlib import Path
 from time import strftime
 from typing import Any, Literal
 
-from hpcompss.engines import Engine, check_engine, make_engine
+from hpcompss.engines import Engine, check_engine, chosen_engine, inside_compss, make_engine
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
 from hpcompss.journal import is_begun
@@ -26,7 +26,7 @@ from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources
-from hpcompss.workflow import EngineSection, Workflow, load_workflow, make_workflow
+from hpcompss.workflow import Workflow, load_workflow, make_workflow
 
 __all__ = ["UserCodeError", "find_space", "locating", "new_folder", "open_engine", "resume", "study_of", "tune"]
 
@@ -131,7 +131,7 @@ def resume(
         workflow = _updated(workflow, "search", trials=study.limits.get("trials"), time=study.limits.get("seconds"))
         if isinstance(engine, str) and engine != workflow.engine.name:
             check_engine(engine)
-            workflow = workflow.model_copy(update={"engine": EngineSection(name=engine)})
+            workflow = workflow.model_copy(update={"engine": workflow.engine.on(engine)})
         workflow = _updated(workflow, "engine", workers=workers)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
@@ -188,6 +188,8 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> Non
     _check_capacity(workflow, engine, resources)
     if engine.about is not None:
         study.note(**engine.about)
+    if workflow.engine.name == "local" and inside_compss():
+        view.say("warning: the engine local uses this machine alone; for all nodes of COMPSs take  --engine compss")
     slots = engine.capacity(resources)
     view.say(f"{slots} trial{'s' if slots > 1 else ''} at once, {resources.cpu} cpu and {resources.gpu:g} gpu each")
     try:
@@ -277,7 +279,7 @@ def open_engine(workflow: Workflow, given: Engine | None = None, folder: Path | 
     if given is not None:
         yield given
         return
-    section = workflow.engine
+    section = workflow.engine.on(chosen_engine(workflow.engine.name))
     workers = None if section.workers == "auto" else section.workers
     preload = ("keras",) if workflow.model is not None else ()
     logs = None if folder is None else folder / LOGS

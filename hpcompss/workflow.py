@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from hpcompss.engines import check_engine
+from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
 from hpcompss.samplers import check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
@@ -144,7 +144,7 @@ ENGINE_OPTIONS = {"local": ("gpus",), "compss": ("resources", "gpu_shares", "add
 class EngineSection(_Section):
     """Where the trials run."""
 
-    name: str = "local"
+    name: str = AUTO
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     gpus: Annotated[int, Field(ge=0)] | None = None
     resources: str | None = None
@@ -157,9 +157,14 @@ class EngineSection(_Section):
     def _options_of_engine(self) -> EngineSection:
         for engine, options in ENGINE_OPTIONS.items():
             for option in options:
-                if engine != self.name and getattr(self, option) is not None:
+                if self.name not in (engine, AUTO) and getattr(self, option) is not None:
                     raise ValueError(f"{option} belongs to the engine {engine}: leave it out")
         return self
+
+    def on(self, engine: str) -> EngineSection:
+        """Returns this section for one engine, with those settings that it has."""
+        stated = {option: getattr(self, option) for option in ENGINE_OPTIONS.get(engine, ())}
+        return EngineSection(name=engine, workers=self.workers, **stated)
 
     def options(self) -> dict[str, Any]:
         """Returns what is stated for this engine alone."""

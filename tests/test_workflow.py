@@ -107,6 +107,13 @@ def test_sections_in_short_form(load):
     assert workflow.engine.name == "local"
 
 
+def test_the_engine_is_that_of_the_place_unless_it_is_stated(load):
+    engine = load(HEAD + SPACE + "engine: {workers: 3, gpus: 1, gpu_shares: 4}\n").engine
+    assert engine.name == "auto"
+    assert (engine.on("local").workers, engine.on("local").options()) == (3, {"gpus": 1})
+    assert (engine.on("compss").workers, engine.on("compss").options()) == (3, {"gpu_shares": 4})
+
+
 def test_a_section_whose_settings_are_commented_out_is_not_there(load):
     assert load(HEAD + SPACE + "search:\n  # trials: 3\n").search.trials is None
 
@@ -346,6 +353,10 @@ BAD_SETTINGS = {
     "gpus without end": ("resources: {gpu: .inf}", "3:1: resources: gpu is 0, a fraction below 1, or a whole number"),
     "gpus that are no number": ("resources: {gpu: .nan}", "3:13: resources.gpu: must be at least 0"),
     "unknown engine": ("engine: locl", "3:1: engine: unknown engine 'locl'; did you mean 'local'?"),
+    "a setting of another engine": (
+        "engine: {name: local, gpu_shares: 4}",
+        "3:1: engine: gpu_shares belongs to the engine compss: leave it out",
+    ),
     "no workers": ("engine: {workers: 0}", "3:10: engine.workers: must be at least 1, not 0"),
     "a word for workers": ("engine: {workers: all}", "3:10: engine.workers: must be a whole number or auto, not 'all'"),
     # Data beside a function

@@ -172,21 +172,19 @@ _PROJECT = {
 
 
 def read_resources(path: Path) -> list[Node]:
-    """Returns the nodes of a resources file: its compute nodes and the nodes of its clusters.
+    """Returns the compute nodes of a resources file.
 
     Raises:
         InputError: It cannot be read, or COMPSs's schema rejects it; names file, line and element.
     """
     root = _checked(path, "ResourcesList", _RESOURCES)
-    nodes = [_node_of(element) for element in root.all("ComputeNode")]
-    for cluster in root.all("ComputingCluster"):
-        for element in cluster.all("ClusterNode"):
-            nodes += [_node_of(element)] * int(element.value("MaxNumNodes") or 1)
-    return nodes
+    return [_node_of(element) for element in root.all("ComputeNode")]
 
 
-def read_project(path: Path, nodes: Sequence[Node]) -> list[Node]:
+def read_project(path: Path, nodes: Sequence[Node]) -> list[Node] | None:
     """Returns those nodes that a project file uses, with the user and the limit it states.
+
+    Returns None where it uses a cloud or a cluster's queue as well, of which COMPSs takes nodes as it needs them.
 
     Raises:
         InputError: It cannot be read, COMPSs's schema rejects it, or it names a node that is not among ``nodes``.
@@ -202,7 +200,7 @@ def read_project(path: Path, nodes: Sequence[Node]) -> list[Node]:
             )
         limit = element.value("LimitOfTasks")
         used.append(replace(known[name], user=element.value("User"), limit=int(limit) if limit else None))
-    return used
+    return None if root.all("Cloud") or root.all("ComputingCluster") else used
 
 
 def _node_of(element: _Element) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from hpcompss.engines.compss import Compss
     from hpcompss.engines.local import Local
 
-__all__ = ["Compss", "Engine", "Future", "Local", "check_engine", "make_engine"]
+__all__ = ["Compss", "Engine", "Future", "Local", "check_engine", "chosen_engine", "make_engine"]
 
 _HOMES = {
     "Compss": "hpcompss.engines.compss",
@@ -23,6 +24,9 @@ _HOMES = {
 
 _ENGINES = {"local": "Local", "compss": "Compss"}
 
+AUTO = "auto"
+"""Stands for the engine of the place that a study is started in."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
@@ -32,12 +36,26 @@ def __getattr__(name: str) -> Any:
 
 def check_engine(name: str) -> None:
     """Raises `InputError` where there is no engine of this name."""
-    if name not in _ENGINES:
-        raise InputError(f"unknown engine {name!r}; {nearest(name, _ENGINES)}", key="engine.name")
+    if name != AUTO and name not in _ENGINES:
+        raise InputError(f"unknown engine {name!r}; {nearest(name, [AUTO, *_ENGINES])}", key="engine.name")
+
+
+def chosen_engine(name: str) -> str:
+    """Returns the engine that a name stands for here: ``auto`` is ``compss`` inside COMPSs, elsewhere ``local``."""
+    if name != AUTO:
+        return name
+    return "compss" if inside_compss() else "local"
+
+
+def inside_compss() -> bool:
+    """Returns whether COMPSs runs this program: started by ``runcompss``, or as an operation of an agent."""
+    context: Any = sys.modules.get("pycompss.util.context")
+    # An operation that an agent was asked for is itself a task there, which may have tasks of its own.
+    return context is not None and (context.CONTEXT.in_master() or context.CONTEXT.is_nesting_enabled())
 
 
 def make_engine(name: str, **options: Any) -> Engine:
-    """Returns the engine of a workflow. Raises `InputError` where there is none of this name."""
+    """Returns the engine of this name. Raises `InputError` where there is none."""
     check_engine(name)
-    engine: Engine = __getattr__(_ENGINES[name])(**options)
+    engine: Engine = __getattr__(_ENGINES[chosen_engine(name)])(**options)
     return engine

@@ -24,7 +24,7 @@ from typing import Any
 
 from hpcompss.cluster.nodes import Node, gpu_units, impossible, slots
 from hpcompss.cluster.resources import read_project, read_resources
-from hpcompss.engines import pickling
+from hpcompss.engines import inside_compss, pickling
 from hpcompss.engines.base import Engine, Future
 from hpcompss.engines.compss_worker import VALUE, Order, Site
 from hpcompss.engines.future import PickledFuture, detached
@@ -508,15 +508,13 @@ def _runtime() -> Any:
     """Returns PyCOMPSs' functions. Raises `InputError` outside ``runcompss``."""
     try:
         from pycompss.api import api
-        from pycompss.util.context import CONTEXT
     except ImportError:
         raise InputError(
             "PyCOMPSs is not installed for this Python: install COMPSs and start this with runcompss, or use  "
             "--engine local",
             key="engine.name",
         ) from None
-    # An operation that an agent was asked for is itself a task there, which may have tasks of its own.
-    if not (CONTEXT.in_master() or CONTEXT.is_nesting_enabled()):
+    if not inside_compss():
         raise InputError(
             "the engine compss runs inside COMPSs: start it as  runcompss hpcompss/main.py run WORKFLOW, or use  "
             "--engine local",
@@ -526,7 +524,7 @@ def _runtime() -> Any:
 
 
 def _nodes(stated: Path | str | None) -> list[Node] | None:
-    """Returns the nodes of the run, or None where they are not known, as on an agent that others will join.
+    """Returns the nodes of the run, or None where they are not known, as on an agent that others will join or a cloud.
 
     A resources file that is stated counts whole; of the one that ``runcompss`` was given, what its project file uses.
     """

@@ -150,7 +150,10 @@ def _nodes(resources: Path, project: Path) -> Iterator[Finding]:
         remedy = "write them with  hpcompss resources NODE ..., or name them by --resources and --project"
         yield Finding("nodes", False, f"no {' and no '.join(missing)}", remedy)
         return
-    for node in read_project(project, read_resources(resources)):
+    nodes = read_project(project, read_resources(resources))
+    if nodes is None:
+        yield Finding("nodes", True, "taken by COMPSs as it needs them: not looked into", optional=True)
+    for node in nodes or ():
         yield _node(node)
 
 

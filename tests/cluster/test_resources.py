@@ -42,6 +42,11 @@ def test_a_project_may_use_some_of_the_nodes_and_limit_their_tasks(files):
     assert (node.name, node.limit) == ("node1", 3)
 
 
+def test_the_nodes_of_a_cloud_are_not_known_beforehand(files):
+    files[1].write_text(files[1].read_text().replace("</Project>", "<Cloud/></Project>"))
+    assert read_project(files[1], read_resources(files[0])) is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -361,7 +361,7 @@ def test_digits_are_tuned_under_runcompss_on_two_workers(tmp_path, order):
         f"--resources={tmp_path / 'resources.xml'}",
         f"--project={tmp_path / 'project.xml'}",
         ROOT / "hpcompss" / "main.py",
-        *("run", ROOT / "workflows" / "digits.yaml", "--engine", "compss", "--study", tmp_path / "study"),
+        *("run", ROOT / "workflows" / "digits.yaml", "--study", tmp_path / "study"),
         *("--trials", "4", "--seed", "1", "--set", "training.epochs=1", "--set", f"search.order={order}"),
         *("--set", "engine.address=127.0.0.1", "--set", "engine.shared=true", "--json"),
         cwd=tmp_path,
@@ -385,3 +385,16 @@ def test_a_trial_that_fits_no_node_is_refused_before_anything_is_submitted(tmp_p
     assert done.returncode == 2
     assert "a trial asks for 64 cpus, the largest node has 4: lower resources.cpu" in done.stderr
     assert not (tmp_path / "study").exists()
+
+
+def test_the_engine_local_is_taken_at_its_word_with_a_warning(tmp_path, resources_file):
+    done = runcompss(
+        f"--resources={resources_file}",
+        ROOT / "hpcompss" / "main.py",
+        *("run", ROOT / "workflows" / "function.yaml", "--engine", "local", "--study", tmp_path / "study"),
+        *("--trials", "2", "--workers", "1"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: the engine local uses this machine alone" in done.stdout
+    assert "1 trial at once" in done.stdout

@@ -52,7 +52,7 @@ def test_digits_are_tuned_on_two_workers(tmp_path, order):
         tmp_path,
         nodes,
         ROOT / "hpcompss" / "main.py",
-        *("run", ROOT / "workflows" / "digits.yaml", "--engine", "compss", "--study", tmp_path / "study", "--json"),
+        *("run", ROOT / "workflows" / "digits.yaml", "--study", tmp_path / "study", "--json"),
         *("--trials", "4", "--seed", "1", "--set", "training.epochs=1", "--set", f"search.order={order}"),
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
