@@ -15,7 +15,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcompss import __version__
 from hpcompss.errors import HpcompssError, InputError
@@ -350,8 +350,17 @@ def _assignments(options: argparse.Namespace) -> list[str]:
 # The parser
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        from hpcompss.engines import inside_compss
+
+        if inside_compss():
+            message += "; runcompss splits arguments at spaces: write what has some into the workflow's file"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hpcompss", description="Finds the best hyper-parameters of a Keras model, or of any Python function."
     )
     parser.add_argument("--version", action="version", version=f"hpcompss {__version__}")

@@ -109,6 +109,13 @@ def test_no_trial_starts_that_could_not_end_in_time(capsys):
     assert "leave no time for trials, as none starts in the last 181" in message
 
 
+@pytest.mark.parametrize("setting", ["search={trials: 3}", "search.seed= 3"])
+def test_what_compss_scripts_would_change_is_refused(capsys, setting):
+    message = refused(capsys, *SUBMIT, "--set", setting)
+    assert f"{setting!r} would not reach the program as it stands" in message
+    assert "write such a setting into the workflow's file" in message
+
+
 def test_jobs_are_chained_to_resume_what_the_first_began(capsys, program, folder):
     calls = program("enqueue_compss", prints="Submitted batch job 10%d")
     assert main([*SUBMIT, "--resubmit", "2", "--run"]) == 0

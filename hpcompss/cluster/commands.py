@@ -65,7 +65,7 @@ def submission(job: Job, arguments: Sequence[str], margin: float = MARGIN, after
         after: The job that must have ended before, or None.
 
     Raises:
-        InputError: The margin leaves no time for trials.
+        InputError: The margin leaves no time for trials, or a word holds what COMPSs's scripts would change.
     """
     if margin >= job.seconds:
         raise InputError(
@@ -85,15 +85,28 @@ def submission(job: Job, arguments: Sequence[str], margin: float = MARGIN, after
         "python_interpreter": sys.executable,
         "pythonpath": str(main_script().parents[1]),
     }
-    return [
-        "enqueue_compss",
-        *(f"--{key}={value}" for key, value in stated.items() if value is not None),
-        *(f"--{option.removeprefix('--')}" for option in job.options),
-        str(main_script()),
-        *arguments,
-        "--time",
-        f"{int(job.seconds - margin)}s",
-    ]
+    return _plain(
+        [
+            "enqueue_compss",
+            *(f"--{key}={value}" for key, value in stated.items() if value is not None),
+            *(f"--{option.removeprefix('--')}" for option in job.options),
+            str(main_script()),
+            *arguments,
+            "--time",
+            f"{int(job.seconds - margin)}s",
+        ]
+    )
+
+
+def _plain(command: list[str]) -> list[str]:
+    """Returns a command line whose words COMPSs's scripts, which split and expand them, leave as they are."""
+    for word in command:
+        if shlex.quote(word) != word:
+            raise InputError(
+                f"{word!r} would not reach the program as it stands, for COMPSs's scripts split words at spaces and "
+                "expand them: write such a setting into the workflow's file, and use paths without such characters"
+            )
+    return command
 
 
 def job_number(output: str) -> str:
@@ -188,17 +201,19 @@ def run_on_agent(master: str, arguments: Sequence[str], stop: bool) -> list[str]
         stop: Whether the agent ends afterwards.
     """
     host, port = _host_and_port(master)
-    return [
-        "compss_agent_call_operation",
-        f"--master_node={host}",
-        f"--master_port={port}",
-        "--lang=PYTHON",
-        "--method_name=main",
-        "--array",
-        *(["--stop"] if stop else []),
-        "hpcompss.main",
-        *arguments,
-    ]
+    return _plain(
+        [
+            "compss_agent_call_operation",
+            f"--master_node={host}",
+            f"--master_port={port}",
+            "--lang=PYTHON",
+            "--method_name=main",
+            "--array",
+            *(["--stop"] if stop else []),
+            "hpcompss.main",
+            *arguments,
+        ]
+    )
 
 
 def _target(master: str) -> list[str]:

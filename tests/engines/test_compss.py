@@ -398,3 +398,14 @@ def test_the_engine_local_is_taken_at_its_word_with_a_warning(tmp_path, resource
     assert done.returncode == 0, done.stderr
     assert "warning: the engine local uses this machine alone" in done.stdout
     assert "1 trial at once" in done.stdout
+
+
+def test_arguments_that_runcompss_has_split_are_refused_with_the_reason(tmp_path, resources_file):
+    done = runcompss(
+        f"--resources={resources_file}",
+        ROOT / "hpcompss" / "main.py",
+        *("run", ROOT / "workflows" / "function.yaml", "--set", "search={trials: 3}"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "unrecognized arguments: 3}; runcompss splits arguments at spaces" in done.stderr

@@ -14,7 +14,7 @@ while sys.argv[1].startswith("--"):
     key, _, stated = sys.argv.pop(1)[2:].partition("=")
     options[key] = stated
 program = os.path.abspath(sys.argv[1])
-sys.argv = [program, *sys.argv[2:]]
+sys.argv = [program, *" ".join(sys.argv[2:]).split()]
 sys.path.insert(1, os.path.dirname(program))
 
 declared = None
