@@ -15,6 +15,7 @@ import sys
 
 from common import ROOT, Target, disk_folder, interleaved, journal, median, report, run, spread
 
+from hpcompss.cluster.commands import SCHEDULER
 from hpcompss.cluster.nodes import parse_node
 from hpcompss.cluster.resources import project_xml, resources_xml
 
@@ -42,8 +43,6 @@ def measure(order: str, options: argparse.Namespace) -> dict[str, float]:
             "search": {"sampler": "random", "trials": options.trials, "seed": 0, "order": order},
             "engine": "compss",
         }
-        if order == "lagged":
-            workflow["search"] |= {"lag": 2 * options.slots}
         (folder / "workflow.yaml").write_text(json.dumps(workflow))
         nodes = [parse_node(f"localhost:{options.slots}cpu")]
         (folder / "resources.xml").write_text(resources_xml(nodes))
@@ -53,6 +52,7 @@ def measure(order: str, options: argparse.Namespace) -> dict[str, float]:
             [
                 *("runcompss", "--lang=python", f"--python_interpreter={sys.executable}", f"--pythonpath={ROOT}"),
                 *(f"--resources={folder / 'resources.xml'}", f"--project={folder / 'project.xml'}"),
+                f"--scheduler={options.scheduler}",
                 *("--cpu_affinity=disabled", str(ROOT / "hpcompss" / "main.py"), "run"),
                 *(str(folder / "workflow.yaml"), "--study", str(folder / "study")),
             ]
@@ -68,14 +68,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds of a trial (default: 10)")
     parser.add_argument("--slots", type=int, default=4, help="trials at once (default: 4)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each order, in turn (default: 1)")
+    parser.add_argument("--scheduler", default=SCHEDULER, help="COMPSs's scheduler (default: first in, first out)")
+    parser.add_argument("--orders", nargs="+", default=["eager", "lagged"], help="which orders (default: both)")
     options = parser.parse_args()
     if shutil.which("runcompss") is None:
         print("skipped: runcompss is not on PATH")
         return 0
     ideal = -(-options.trials // options.slots) * options.seconds
-    results = interleaved(
-        options.repeats, {order: lambda _, order=order: measure(order, options) for order in ("eager", "lagged")}
-    )
+    sides = {order: lambda _, order=order: measure(order, options) for order in options.orders}
+    results = interleaved(options.repeats, sides)
     rows, targets = [], []
     for order, runs in results.items():
         took = [each["took"] for each in runs]

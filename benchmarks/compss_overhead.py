@@ -33,7 +33,7 @@ class Runtime:
     def __init__(self) -> None:
         self.heard: Any = None
         self.outcome = VALUE + pickling.dumps(Result(0.5, metrics={"loss": 0.1}, seconds=1.0))
-        self.probe = VALUE + pickling.dumps({"reached": True, "problem": "", "shared": False})
+        self.probe = VALUE + pickling.dumps({"node": "here", "reached": True, "problem": "", "shared": False})
 
     def install(self) -> None:
         """Puts modules of PyCOMPSs' names in place."""
@@ -43,7 +43,7 @@ class Runtime:
             "pycompss.util": {},
             "pycompss.api.task": {"task": lambda **options: lambda function: self.submit},
             "pycompss.api.constraint": {"constraint": lambda **options: lambda function: function},
-            "pycompss.api.parameter": {"COLLECTION_IN": "COLLECTION_IN"},
+            "pycompss.api.parameter": {"COLLECTION_IN": "COLLECTION_IN", "IN_DELETE": "IN_DELETE"},
             "pycompss.api.api": {
                 "compss_wait_on": lambda handle: handle[0],
                 "compss_delete_object": lambda handle: None,
@@ -58,7 +58,7 @@ class Runtime:
             vars(sys.modules[name]).update(content)
         sys.modules["pycompss.api"].api = sys.modules["pycompss.api.api"]  # type: ignore[attr-defined]
 
-    def submit(self, order: bytes, results: Any = ()) -> list[bytes]:
+    def submit(self, order: bytes, *results: Any) -> list[bytes]:
         if self.heard is None:
             return [self.probe]
         for event in ("start", "done"):

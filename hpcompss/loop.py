@@ -22,7 +22,7 @@ from hpcompss.space import Space
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED
-from hpcompss.trial import Configuration, Failure, Resources, Result, Trial
+from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial
 
 __all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View", "check_limit"]
 
@@ -34,6 +34,9 @@ ALIKE = 3
 
 TURN = 0.2
 """Seconds between two looks at limits and signals while nothing finishes."""
+
+LOSSES = 5
+"""How often in a row the tasks of the lagged order are submitted anew because the engine lost one of them for good."""
 
 SHORT = 0.05
 """Seconds of a trial below which the engine is given some in advance, so that no worker waits for the journal."""
@@ -122,6 +125,8 @@ class Loop:
         graph: How a trial becomes tasks.
         trials: How many trials the study shall have in all.
         seconds: After how long no new trial starts.
+        deadline: After how many seconds the running trials are ended, too; they are tried again on resume.
+        begun: When both began to count (`time.monotonic` seconds); None for when it runs.
         resources: What one trial asks for.
         watch: Called at every turn.
 
@@ -137,27 +142,33 @@ class Loop:
         *,
         trials: int | None = None,
         seconds: float | None = None,
+        deadline: float | None = None,
+        begun: float | None = None,
         resources: Resources = Resources(),
         watch: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
+        seconds = deadline if seconds is None else seconds
         check_limit(study.space, study.sampler.allow_duplicates, trials, seconds)
         self._study = study
         self._engine = engine
         self._graph = graph
         self._trials = trials
         self._seconds = seconds
+        self._deadline = math.inf if deadline is None else deadline
         self._resources = resources
         self._watch = watch
         self._starting: deque[Trial] = deque()
         self._running: dict[Future, tuple[Trial, TrialTasks]] = {}
         self._chain: Chain | None = None
+        self._losses = 0
         self._finished: list[Trial] = []
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
         self._stopping = ""
         self._flushing = 0.0
         self._signals = 0
-        self._begun = time.monotonic()
+        self._stated_begun = begun
+        self._begun = 0.0
 
     def run(self) -> str:
         """Runs until a limit is met and returns, in words, which.
@@ -166,7 +177,7 @@ class Loop:
             StudyFailed: The first three trials failed alike.
             JournalError: The journal cannot be written; the running trials are ended.
         """
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() if self._stated_begun is None else self._stated_begun
         with self._heeding_signals():
             try:
                 self._fill()
@@ -252,21 +263,45 @@ class Loop:
     def _collect(self, done: Sequence[Future]) -> None:
         self._finished = []
         results = []
+        lost = [future for future in done if self._is_lost(future)]
         for future in done:
+            if future in lost:
+                continue
             result, configuration = self._outcome(future)
             trial, _ = self._running.pop(future)
             self._finished.append(self._study.record(trial.number, result, configuration))
             results.append(result)
             if result.failure == EXHAUSTED:
                 self._stopping = f"the space is exhausted: {EXHAUSTED.reason}"
+        if lost:
+            self._begin_anew(lost[0])
         self._durations.extend(result.seconds for result in results)
         self._check_alike(results)
+
+    def _is_lost(self, future: Future) -> bool:
+        """Returns whether the engine, not the sampler, is why there is no record of a trial of the lagged order."""
+        outcome = future.result()
+        is_failure = self._study.lag is not None and isinstance(outcome, Failure)
+        return is_failure and outcome.kind is not FailureKind.EXCEPTION
+
+    def _begin_anew(self, lost: Future) -> None:
+        """Gives back all trials that are under way, to be suggested again, alike, from what the journal has."""
+        self._losses += 1
+        if self._losses > LOSSES:
+            raise HpcompssError(
+                f"the engine lost the tasks of the search {LOSSES} times in a row ({lost.result().reason}): everything "
+                f"recorded so far is kept, go on with  hpcompss resume {self._study.directory}"
+            )
+        self._end(list(self._running))
+        self._chain = None
+        self._stopping = ""
 
     def _outcome(self, future: Future) -> tuple[Result, Configuration | None]:
         """Returns what came of a trial and, in the lagged order, the configuration that a task suggested."""
         outcome = future.result()
         if self._study.lag is not None:
             if isinstance(outcome, Trial) and outcome.result is not None:
+                self._losses = 0
                 return outcome.result, outcome.configuration
             if isinstance(outcome, Failure):
                 raise SuggestionFailed(outcome)
@@ -288,16 +323,19 @@ class Loop:
     # Ending
 
     def _check_limits(self) -> None:
-        if self._signals > 1:
-            self._end([future for future in self._running if not future.done])
-        time_is_up = self._seconds is not None and time.monotonic() - self._begun >= self._seconds
+        spent = time.monotonic() - self._begun
+        time_is_up = spent >= min(self._deadline, math.inf if self._seconds is None else self._seconds)
+        ended: list[Future] = []
+        if self._signals > 1 or spent >= self._deadline:
+            ended = [future for future in self._running if not future.done]
+        elif self._signals or time_is_up:
+            waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
+            ended = [future for future in waiting if not future.done]
+        self._end(ended)
         if self._signals:
             self._stopping = INTERRUPTED
-        elif time_is_up and not self._stopping:
+        elif time_is_up and (ended or not self._stopping):
             self._stopping = "the time is up"
-        if self._signals or time_is_up:
-            waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
-            self._end([future for future in waiting if not future.done])
 
     def _end(self, futures: Sequence[Future]) -> None:
         """Ends trials that run or wait; they count as interrupted and are tried again on resume."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcompss import __version__
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.units import parse_duration
+from hpcompss.units import parse_duration, parse_memory
 
 if TYPE_CHECKING:
     from hpcompss.study import Study
@@ -92,6 +92,7 @@ def _resume(options: argparse.Namespace) -> int:
             options.directory,
             trials=options.trials,
             time=seconds,
+            deadline=None if options.deadline is None else parse_duration(options.deadline),
             workers=options.workers,
             engine=options.engine,
             view=view,
@@ -266,10 +267,11 @@ def _agent(options: argparse.Namespace) -> int:
 
     from hpcompss.cluster import commands
     from hpcompss.engines.machine import available_cores, available_gpus, available_memory
-    from hpcompss.units import parse_memory
+    from hpcompss.workflow import load_workflow
 
     files: dict[Path, str] = {}
     if options.action == "run":
+        load_workflow(options.workflow, ["engine.name=compss", *options.set])
         folder = (options.study or _default_folder(options.workflow)).absolute()
         arguments = ["run", str(Path(options.workflow).absolute()), "--engine", "compss", "--study", str(folder)]
         arguments += [part for each in options.set for part in ("--set", each)]
@@ -278,7 +280,7 @@ def _agent(options: argparse.Namespace) -> int:
         host = options.hostname or socket.gethostname()
         cpu = options.cpu or available_cores()
         gpu = len(available_gpus()) if options.gpu is None else options.gpu
-        memory = available_memory() if options.memory is None else parse_memory(options.memory)
+        memory = available_memory() if options.memory is None else options.memory
         if options.action == "start":
             folder = options.folder or Path.home() / ".hpcompss" / f"agent-{options.port}"
             command, files = commands.start_agent(host, cpu, gpu, memory, options.port, options.comm_port, folder)
@@ -289,9 +291,12 @@ def _agent(options: argparse.Namespace) -> int:
     if options.dry_run:
         _say({"command": shlex.join(command)}, options)
         return 0
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written ({error.strerror})", file="--folder") from None
     if options.action == "start" and shutil.which(command[0]):
         os.execvp(command[0], command)  # the agent takes this process's place: it serves until it is stopped
     commands.run_program(command)
@@ -340,6 +345,7 @@ def _assignments(options: argparse.Namespace) -> list[str]:
     named = {
         "search.trials": options.trials,
         "search.time": options.time,
+        "search.deadline": options.deadline,
         "search.seed": options.seed,
         "engine.name": options.engine,
         "engine.workers": options.workers,
@@ -384,6 +390,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
     )
+    resume.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
     resume.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
     resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
 
@@ -468,17 +475,19 @@ def _add_agent(agent: argparse.ArgumentParser) -> None:
         to.add_argument("--hostname", metavar="NAME", help="what others know this machine by (default: its host name)")
         to.add_argument("--cpu", metavar="N", type=_positive, help="CPU units (default: the cores of this machine)")
         to.add_argument("--gpu", metavar="N", type=_natural, help="GPU units (default: the GPUs of this machine)")
-        to.add_argument("--memory", metavar="SIZE", help="such as 64GB (default: the memory of this machine)")
+        to.add_argument(
+            "--memory", metavar="SIZE", type=_memory, help="such as 64GB (default: the memory of this machine)"
+        )
 
     start = action("start", "start an agent on this machine")
     add_machine(start)
-    start.add_argument("--port", metavar="P", type=_positive, default=46101, help="for commands (default: 46101)")
-    start.add_argument("--comm-port", metavar="P", type=_positive, default=46102, help="for agents (default: 46102)")
+    start.add_argument("--port", metavar="P", type=_port, default=46101, help="for commands (default: 46101)")
+    start.add_argument("--comm-port", metavar="P", type=_port, default=46102, help="for agents (default: 46102)")
     start.add_argument("--folder", metavar="DIR", type=Path, help="its files (default: ~/.hpcompss/agent-PORT)")
     join = action("join", "add this machine's agent to a master's")
     join.add_argument("master", metavar="MASTER", help="host or host:port of the master's agent")
     add_machine(join)
-    join.add_argument("--comm-port", metavar="P", type=_positive, default=46102, help="of this machine's agent")
+    join.add_argument("--comm-port", metavar="P", type=_port, default=46102, help="of this machine's agent")
     leave = action("leave", "take this machine's agent from a master's")
     leave.add_argument("master", metavar="MASTER", help="host or host:port of the master's agent")
     add_machine(leave)
@@ -502,6 +511,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
     )
+    parser.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
     parser.add_argument("--seed", metavar="S", type=_natural, help="makes the search repeatable")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="another setting, such as training.epochs=5"
@@ -532,6 +542,20 @@ def _duration(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _memory(text: str) -> int:
+    try:
+        return parse_memory(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _port(text: str) -> int:
+    number = _positive(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"must be at most 65535, not {number}")
+    return number
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time as clock
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import strftime
@@ -71,6 +72,7 @@ def tune(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    begun = clock.monotonic()
     if workflow is None:
         checked = make_workflow(sections)
     elif sections:
@@ -86,7 +88,7 @@ def tune(
             made = _new_study(checked, find_space(checked, where, view), folder, where)
         with made:
             view.say(f"study: {folder}")
-            _search(checked, made, where, view)
+            _search(checked, made, where, view, begun)
             return made
 
 
@@ -95,6 +97,7 @@ def resume(
     *,
     trials: int | None = None,
     time: float | None = None,
+    deadline: float | None = None,
     workers: int | Literal["auto"] | None = None,
     engine: Engine | str | None = None,
     view: View | None = None,
@@ -108,6 +111,7 @@ def resume(
         directory: The study's folder.
         trials: How many trials the study shall have in all, in place of what its workflow says.
         time: Seconds from now after which no new trial starts, in place of what its workflow says.
+        deadline: Seconds from now after which running trials are ended, too, in place of what its workflow says.
         workers: How many trials run at once, in place of what its workflow says.
         engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
         view: Watches the search; by default what happens is printed.
@@ -121,6 +125,7 @@ def resume(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    begun = clock.monotonic()
     folder = Path(directory)
     view = view or _printing()
     with Study.resume(folder) as study:
@@ -128,7 +133,13 @@ def resume(
         stated = {"trials": trials, "seconds": time}
         if limits := {key: value for key, value in stated.items() if value is not None}:
             study.note("limits", **limits)
-        workflow = _updated(workflow, "search", trials=study.limits.get("trials"), time=study.limits.get("seconds"))
+        workflow = _updated(
+            workflow,
+            "search",
+            trials=study.limits.get("trials"),
+            time=study.limits.get("seconds"),
+            deadline=deadline,
+        )
         if isinstance(engine, str) and engine != workflow.engine.name:
             check_engine(engine)
             workflow = workflow.model_copy(update={"engine": workflow.engine.on(engine)})
@@ -141,7 +152,7 @@ def resume(
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
         with locating(workflow), open_engine(workflow, given, folder) as where:
-            _search(workflow, study, where, view)
+            _search(workflow, study, where, view, begun)
         return study
 
 
@@ -182,14 +193,20 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
 
 
-def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:
-    """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends."""
+def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun: float) -> None:
+    """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends.
+
+    Args:
+        begun: When the time limits began to count (`time.monotonic` seconds).
+    """
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
     if engine.about is not None:
         study.note(**engine.about)
     if workflow.engine.name == "local" and inside_compss():
         view.say("warning: the engine local uses this machine alone; for all nodes of COMPSs take  --engine compss")
+    if study.lag is not None and engine.advice:
+        view.say(f"note: {engine.advice}")
     slots = engine.capacity(resources)
     view.say(f"{slots} trial{'s' if slots > 1 else ''} at once, {resources.cpu} cpu and {resources.gpu:g} gpu each")
     try:
@@ -200,6 +217,8 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> Non
                 _graph(workflow, study),
                 trials=workflow.search.trials,
                 seconds=workflow.search.time,
+                deadline=workflow.search.deadline,
+                begun=begun,
                 resources=resources,
                 watch=view.update,
             ).run()
@@ -208,7 +227,12 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View) -> Non
         view.say(f"stopped: {reason}")
         if reason == INTERRUPTED:
             raise KeyboardInterrupt
-        if workflow.model is not None and study.completed:
+        deadline = workflow.search.deadline
+        if workflow.model is None or not study.completed:
+            return
+        if deadline is not None and clock.monotonic() - begun >= deadline:
+            view.say("the best model is not tested, as the deadline has come: resume does it")
+        else:
             _finalize(workflow, study, engine, view)
     except KeyboardInterrupt:
         if study.stopped != INTERRUPTED:

@@ -90,6 +90,7 @@ class Search(_Section):
     sampler: str | dict[str, Any] = "random"
     trials: Annotated[int, Field(ge=1)] | None = None
     time: Duration | None = None
+    deadline: Duration | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     allow_duplicates: bool = False
     order: Literal["eager", "lagged"] = "eager"
@@ -249,7 +250,7 @@ class Workflow(_Section):
                 section[key] = Path(section[key]).name
         if self.space is not None:
             plain["space"] = self.parameters().to_json()
-        plain["search"] = {k: v for k, v in plain.get("search", {}).items() if k not in ("trials", "time")}
+        plain["search"] = {k: v for k, v in plain.get("search", {}).items() if k not in ("trials", "time", "deadline")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ import pytest
 from hpcompss.cluster.commands import job_number
 from hpcompss.errors import HpcompssError
 from hpcompss.main import main
+from tests.engines import standin
 
 WORKFLOW = """
 function: mine.py:score
@@ -72,6 +74,12 @@ def test_files_that_are_there_are_not_replaced_unasked(capsys):
     assert main(["resources", "node1:8cpu", "--force"]) == 0
 
 
+def test_a_node_without_cpus_is_refused_with_how_to_write_it(capsys):
+    message = refused(capsys, "resources", "node1")
+    assert "the node 'node1' states no CPUs: write it as  node1:32cpu:4gpu:64GB" in message
+    assert "None" not in message
+
+
 def test_a_node_stated_twice_is_refused(capsys):
     assert "the node a is stated twice" in refused(capsys, "resources", "a:1cpu", "a:2cpu")
 
@@ -98,13 +106,13 @@ def test_the_command_line_of_a_job_is_printed(capsys, folder):
     script = next(index for index, word in enumerate(words) if word.endswith("hpcompss/main.py"))
     assert words[script + 1 :] == [
         *("run", str(folder / "mine.yaml"), "--engine", "compss", "--study", str(folder / "found")),
-        *("--set", "search.trials=7", "--time", "6900s"),
+        *("--set", "search.trials=7", "--time", "6900s", "--deadline", "7080s"),
     ]
 
 
 def test_no_trial_starts_that_could_not_end_in_time(capsys):
     assert main([*SUBMIT, "--set", "resources.time_limit=30m"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("--time 5340s")
+    assert capsys.readouterr().out.rstrip().endswith("--time 5340s --deadline 7080s")
     message = refused(capsys, *SUBMIT, "--set", "resources.time_limit=3h")
     assert "leave no time for trials, as none starts in the last 181" in message
 
@@ -123,7 +131,8 @@ def test_jobs_are_chained_to_resume_what_the_first_began(capsys, program, folder
     assert "--job_dependency" not in " ".join(first)
     assert "--job_dependency=101" in second
     assert "--job_dependency=102" in third
-    assert second[-4:] == third[-4:] == ["resume", str(folder / "found"), "--time", "6900s"]
+    resumed = ["resume", str(folder / "found"), "--time", "6900s", "--deadline", "7080s"]
+    assert second[-6:] == third[-6:] == resumed
 
 
 def test_a_job_without_a_number_ends_the_chain_with_what_to_do(capsys, program):
@@ -186,10 +195,58 @@ def test_a_study_is_run_on_an_agent(capsys, program, folder):
     calls = program("compss_agent_call_operation")
     assert main(["agent", "run", "mine.yaml", "--master", "n1", "--study", "s", "--set", "search.trials=3"]) == 0
     (words,) = calls()
-    assert words[words.index("hpcompss.main") :] == [
-        *("hpcompss.main", "run", str(folder / "mine.yaml"), "--engine", "compss", "--study", str(folder / "s")),
-        *("--set", "search.trials=3"),
+    assert words[words.index("hpcompss.cluster.operation") + 1 :] == [
+        f"run {folder / 'mine.yaml'} --engine compss --study {folder / 's'} --set search.trials=3"
     ]
+
+
+def test_a_workflow_that_is_wrong_is_not_given_to_an_agent(capsys, program):
+    calls = program("compss_agent_call_operation")
+    assert "none.yaml" in refused(capsys, "agent", "run", "none.yaml", "--master", "n1", "--dry-run")
+    message = refused(capsys, "agent", "run", "mine.yaml", "--master", "n1", "--set", "search.trials=none")
+    assert "search.trials" in message
+    with pytest.raises(FileNotFoundError):
+        calls()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--memory", "foo", "argument --memory: must be an amount of memory such as 2GB or 512MiB, not 'foo'"),
+        ("--port", "99999", "argument --port: must be at most 65535, not 99999"),
+        ("--port", "0", "argument --port: must be at least 1, not 0"),
+        ("--comm-port", "65536", "argument --comm-port: must be at most 65535, not 65536"),
+    ],
+)
+def test_an_agent_is_not_started_with_what_cannot_be(capsys, option, value, message):
+    with pytest.raises(SystemExit) as caught:
+        main(["agent", "start", option, value, "--dry-run"])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_agent_does_not_join_at_a_port_that_cannot_be(capsys):
+    with pytest.raises(SystemExit):
+        main(["agent", "join", "n1", "--comm-port", "99999", "--dry-run"])
+    assert "argument --comm-port: must be at most 65535, not 99999" in capsys.readouterr().err
+
+
+def test_an_agent_whose_files_cannot_be_written_is_not_started(capsys, program, folder):
+    (folder / "file").touch()
+    message = refused(capsys, "agent", "start", "--folder", "file/agent")
+    assert message == "hpcompss: --folder: file/agent cannot be written (Not a directory)\n"
+
+
+@pytest.mark.parametrize(("words", "status"), [("--version", 0), ("run", 2), ("status nowhere", 2)])
+def test_what_an_agent_runs_never_raises_for_compss_would_run_it_again(capsys, monkeypatch, words, status):
+    monkeypatch.syspath_prepend(standin.FOLDER)
+    try:
+        importlib.import_module("hpcompss.cluster.operation").main(words)
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "pycompss"]:
+            del sys.modules[name]
+        sys.modules.pop("hpcompss.cluster.operation", None)
+    assert capsys.readouterr().err.endswith(f"hpcompss ended with status {status}\n")
 
 
 @pytest.mark.parametrize("master", ["n1:x", ":1", "n1:70000"])
@@ -219,6 +276,24 @@ def test_the_doctor_says_which_login_does_not_work(capsys, program):
     capsys.readouterr()
     main(["doctor", "--engine", "compss"])
     assert "make  ssh me@node1  work without a password (ssh-copy-id me@node1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prints", ["Welcome!\nYou have mail.\n2 0.0.1", "\n2 0.0.1\n"])
+def test_the_doctor_reads_past_a_greeting(capsys, program, prints):
+    program("ssh", prints=prints)
+    assert main(["resources", "node1:2cpu"]) == 0
+    assert main(["doctor", "--engine", "compss"]) == 1
+    assert "it has hpcompss 0.0.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("prints", "answer"), [("2 0.0.1\nGood bye!", "Good bye!"), ("", "")])
+def test_the_doctor_does_not_take_a_shells_words_for_an_answer(capsys, program, prints, answer):
+    program("ssh", prints=prints)
+    assert main(["resources", "me@node1:2cpu"]) == 0
+    assert main(["doctor", "--engine", "compss"]) == 1
+    said = capsys.readouterr().out
+    assert f"it answers {answer!r}, not with its cores and hpcompss's version" in said
+    assert "have the shell there print nothing after a command: compare  ssh me@node1 echo done" in said
 
 
 def test_the_doctor_misses_the_files(capsys):

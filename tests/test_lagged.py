@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -8,6 +10,7 @@ from hpcompss.engines import Local
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.samplers import make_sampler
 from hpcompss.samplers.base import Sampler
+from hpcompss.samplers.random import Random
 from hpcompss.space import Float, Int, Space
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import reduce_trial
@@ -136,6 +139,40 @@ def test_a_sampler_that_raises_ends_the_search_with_its_error(two):
     broken.sampler = Broken(space(), seed=0)
     with pytest.raises(HpcompssError, match=r"the sampler failed \(ZeroDivisionError: no idea\)"):
         broken.optimize(slow, trials=3, engine=two)
+
+
+class Deadly(Random):
+    """Kills the process that it suggests in, as often as there are files to take away."""
+
+    folder = None
+
+    def propose(self, history, pending, number, generator):
+        if number == 5:
+            for file in self.folder.glob("*"):
+                file.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().propose(history, pending, number, generator)
+
+
+def deadly(folder, deaths):
+    folder.mkdir()
+    for number in range(deaths):
+        (folder / str(number)).touch()
+    made = study(sampler="random")
+    made.sampler = Deadly(space(), seed=3)
+    made.sampler.folder = folder
+    return made
+
+
+def test_tasks_that_the_engine_lost_are_submitted_anew(two, tmp_path):
+    found = deadly(tmp_path / "deaths", 2).optimize(slow, trials=12, engine=two)
+    assert found.completed + found.failed == 12
+    assert configurations(found) == configurations(study(sampler="random").optimize(slow, trials=12, engine=two))
+
+
+def test_but_not_for_ever(two, tmp_path):
+    with pytest.raises(HpcompssError, match=r"the engine lost the tasks of the search 5 times in a row .*signal 9"):
+        deadly(tmp_path / "deaths", 50).optimize(slow, trials=12, engine=two)
 
 
 # The tasks, without an engine

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -55,6 +56,33 @@ def watched(study, engine, function, watch=lambda snapshot: None, **limits):
 
 
 # A search
+
+
+@pytest.mark.parametrize("lag", [None, 2])
+def test_at_the_deadline_running_trials_are_ended_to_be_tried_again(two, tmp_path, lag):
+    def first_long_then_short(values):
+        import time
+
+        time.sleep(0 if flag.exists() else 60)
+        return values["x"]
+
+    flag = tmp_path / "flag"
+    study = Study(Space([Int("x", 0, 99)]), sampler="grid", lag=lag, directory=tmp_path / "s")
+    begun = time.monotonic()
+    assert watched(study, two, first_long_then_short, trials=3, deadline=2.0) == "the time is up"
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert (study.completed, study.failed) == (0, 0)
+    study.close()
+    flag.touch()
+    with Study.resume(tmp_path / "s") as resumed:
+        watched(resumed, two, first_long_then_short, trials=3)
+        assert [trial.value for trial in resumed.trials] == [0, 1, 2]
+
+
+def test_what_went_before_counts_where_the_limits_began_to_count_then(two, whole):
+    began = time.monotonic() - 100
+    assert watched(whole, two, lambda values: 1.0, trials=3, seconds=50, begun=began) == "the time is up"
+    assert whole.started == 0
 
 
 def test_the_example_of_the_documentation():

@@ -60,19 +60,28 @@ def gpu_units(gpu: float, shares: int) -> int:
             f"resources ... --gpu-shares {int(1 / gpu)}, and state engine.gpu_shares",
             key="resources.gpu",
         )
-    return math.ceil(gpu * shares - ROUNDING)
+    if gpu == 0 or gpu >= 1:
+        return int(gpu) * shares
+    # As many as leave no remainder that is too small for another: no trial shall have shares of two GPUs.
+    return shares // _per_gpu(gpu, shares)
+
+
+def _per_gpu(gpu: float, shares: int) -> int:
+    """Returns how many trials that ask for a fraction share a GPU."""
+    return shares // math.ceil(gpu * shares - ROUNDING)
 
 
 def slots(nodes: Sequence[Node], resources: Resources, gpu_shares: int = 1) -> int:
     """Returns how many tasks of a shape run at once on the nodes; 0 when none ever can."""
-    units = gpu_units(resources.gpu, gpu_shares)
-    return sum(_slots(node, resources, units) for node in nodes)
+    gpu_units(resources.gpu, gpu_shares)
+    return sum(_slots(node, resources, gpu_shares) for node in nodes)
 
 
-def _slots(node: Node, resources: Resources, units: int) -> int:
+def _slots(node: Node, resources: Resources, gpu_shares: int) -> int:
     bounds = [node.cpu // resources.cpu]
-    if units:
-        bounds.append(node.gpu // units)
+    if resources.gpu:
+        gpus = node.gpu // gpu_shares
+        bounds.append(gpus // int(resources.gpu) if resources.gpu >= 1 else gpus * _per_gpu(resources.gpu, gpu_shares))
     if resources.memory and node.memory is not None:
         bounds.append(node.memory // resources.memory)
     if node.limit is not None:
@@ -143,7 +152,7 @@ def read_hosts(path: Path) -> list[Node]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise InputError(f"the hosts cannot be read ({reason})", file=path) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise InputError(f"this is not valid YAML ({problem})", file=path, line=mark and mark.line + 1) from None
@@ -153,7 +162,15 @@ def read_hosts(path: Path) -> list[Node]:
     nodes: list[Node] = []
     for each in root.value:
         line = each.start_mark.line + 1
-        settings = yaml.SafeLoader("").construct_document(each)
+        try:
+            settings = yaml.SafeLoader("").construct_document(each)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            raise InputError(
+                f"this host cannot be read ({error.problem}): {form}", file=path, line=mark.line + 1 if mark else line
+            ) from None
+        except (AttributeError, LookupError, TypeError, ValueError):  # of a scalar that is not what its tag says
+            raise InputError(f"this host holds a value that cannot be read: {form}", file=path, line=line) from None
         try:
             node = parse_node(settings) if isinstance(settings, str) else _node(settings, "this host", form)
             if node.name in [other.name for other in nodes]:
@@ -174,7 +191,9 @@ def _node(settings: Any, what: str, form: str) -> Node:
     name = settings.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"{what} needs a host name: {form}", key="name")
-    counts = {"cpu": settings.get("cpu"), "gpu": settings.get("gpu", 0)}
+    if settings.get("cpu") is None:
+        raise InputError(f"{what} states no CPUs: {form}", key="cpu")
+    counts = {"cpu": settings["cpu"], "gpu": 0 if settings.get("gpu") is None else settings["gpu"]}
     for key, least in (("cpu", 1), ("gpu", 0)):
         count = counts[key]
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
@@ -183,4 +202,7 @@ def _node(settings: Any, what: str, form: str) -> Node:
         memory = None if settings.get("memory") is None else parse_memory(settings["memory"])
     except ValueError as error:
         raise InputError(f"the memory of {what} is not right ({error})", key="memory") from None
-    return Node(name, counts["cpu"], counts["gpu"], memory, settings.get("user"))
+    user = settings.get("user")
+    if user is not None and not (isinstance(user, str) and re.fullmatch(r"\w[\w.@+$\\-]*", user)):
+        raise InputError(f"{what} needs the name of a user who logs in there, not {user!r}", key="user")
+    return Node(name, counts["cpu"], counts["gpu"], memory, user)

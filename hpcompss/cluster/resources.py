@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.parsers import expat
@@ -117,57 +118,111 @@ class _Element:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What an element of COMPSs's schema may hold: names of children, a ``!`` after those it needs."""
+    """What COMPSs's schema has an element hold.
+
+    Attributes:
+        children: Elements: each at most once, with ``!`` once, with ``+`` once or more, with ``*`` any number of times.
+        ordered: Whether they must stand in this order.
+        attributes: Attributes, with ``!`` those that it needs.
+        text: The pattern of its text, or None where it holds elements only.
+        form: What the pattern stands for.
+        bounds: The smallest and the largest number it may hold, or None.
+    """
 
     children: str = ""
-    several: str = ""
-    kind: type = str
-    named: bool = False
-
-    @property
-    def known(self) -> list[str]:
-        return [name.rstrip("!") for name in self.children.split()]
+    ordered: bool = False
+    attributes: str = ""
+    text: str | None = None
+    form: str = ""
+    bounds: tuple[int, int] | None = None
 
 
-_PROCESSOR = _Rule(
-    "ComputingUnits! Architecture Speed Type InternalMemorySize ProcessorProperty", several="Architecture", named=True
-)
-_ADAPTORS = {
-    "Adaptors": _Rule("Adaptor!", several="Adaptor"),
-    "Adaptor": _Rule("SubmissionSystem! Ports BrokerAdaptor User Properties", named=True),
-    "SubmissionSystem": _Rule("Batch Interactive"),
-    "Ports": _Rule("MinPort! MaxPort! SpawnerPort RemoteExecutionCommand"),
-    "MinPort": _Rule(kind=int),
-    "MaxPort": _Rule(kind=int),
-}
-_COMMON = {
-    **_ADAPTORS,
-    "Processor": _PROCESSOR,
-    "ComputingUnits": _Rule(kind=int),
-    "Speed": _Rule(kind=float),
+_DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+
+_TEXT = _Rule(text=r"(?s:.*)")
+_INTEGER = _Rule(text=r"\s*[+-]?[0-9]+\s*", form="a whole number", bounds=(-(2**31), 2**31 - 1))
+_COUNT = replace(_INTEGER, bounds=(0, 2**31 - 1))
+_NUMBER = _Rule(text=rf"\s*({_DECIMAL}|-?INF|NaN)\s*", form="a number")
+_AMOUNT = replace(_NUMBER, text=rf"\s*{_DECIMAL}\s*", bounds=(0, 10**15))
+
+# Where the schema lets an element's content be left out or repeated, but COMPSs then stops, this is stricter:
+# for compute nodes, processors, memories and adaptors. None: the inside is not checked.
+_COMMON: dict[str, _Rule | None] = {
+    "Processor": _Rule(
+        "ComputingUnits! Architecture* Speed Type InternalMemorySize ProcessorProperty", attributes="Name!"
+    ),
+    "ComputingUnits": _COUNT,
+    "Speed": _AMOUNT,
+    "InternalMemorySize": _NUMBER,
+    "ProcessorProperty": _Rule("Key! Value!", ordered=True),
     "Memory": _Rule("Size! Type"),
-    "Size": _Rule(kind=float),
+    "Memory/Size": _AMOUNT,
+    "Storage": _Rule("Size* Type* Bandwidth*"),
+    "Storage/Size": _NUMBER,
+    "Bandwidth": _INTEGER,
+    "OperatingSystem": _Rule("Type* Distribution* Version*"),
+    "OperatingSystem/Type": _Rule(
+        text="Linux|Windows|MacOS|FreeBSD|SunOS", form="Linux, Windows, MacOS, FreeBSD or SunOS"
+    ),
+    "Software": _Rule("Application+"),
+    "SharedDisks": _Rule("AttachedDisk+"),
+    "AttachedDisk": _Rule("MountPoint!", attributes="Name!"),
+    "Price": _Rule("TimeUnit! PricePerUnit!"),
+    "TimeUnit": _INTEGER,
+    "PricePerUnit": _NUMBER,
+    "Adaptors": _Rule("Adaptor+"),
+    "SubmissionSystem": _Rule("Batch Interactive"),
+    "Interactive": _Rule(),
+    "MinPort": _COUNT,
+    "MaxPort": _COUNT,
+    "Properties": _Rule("Property*"),
+    "Property": _Rule("Name! Value!", ordered=True),
+    "Service": None,
+    "Http": None,
 }
 _RESOURCES = {
     **_COMMON,
-    "ResourcesList": _Rule(
-        "SharedDisk DataNode ComputeNode Service CloudProvider Http ComputingCluster",
-        several="SharedDisk DataNode ComputeNode Service CloudProvider Http ComputingCluster",
-    ),
+    "ResourcesList": _Rule("SharedDisk* DataNode* ComputeNode* Service* CloudProvider* Http* ComputingCluster*"),
+    "SharedDisk": _Rule("Storage", attributes="Name!"),
+    "DataNode": _Rule("Host* Path* Adaptors* Storage* SharedDisks*", attributes="Name!"),
     "ComputeNode": _Rule(
-        "Processor! Adaptors! Memory Storage OperatingSystem Software SharedDisks Price",
-        several="Processor",
-        named=True,
+        "Processor+ Adaptors! Memory Storage OperatingSystem Software SharedDisks Price", attributes="Name!"
     ),
+    "ComputingCluster": _Rule(
+        "Adaptors! OperatingSystem Software SharedDisks ClusterNode+", ordered=True, attributes="Name!"
+    ),
+    "ClusterNode": _Rule("MaxNumNodes! Processor+ Price Memory Storage", ordered=True, attributes="Name!"),
+    "MaxNumNodes": _INTEGER,
+    "Adaptor": _Rule("SubmissionSystem! Ports BrokerAdaptor User Properties", attributes="Name!"),
+    "Batch": _Rule("Queue+"),
+    "Ports": _Rule("MinPort! MaxPort! SpawnerPort RemoteExecutionCommand", ordered=True),
+    "SpawnerPort": _INTEGER,
+    "CloudProvider": None,
 }
 _PROJECT = {
     **_COMMON,
-    "Project": _Rule(
-        "MasterNode! ComputeNode DataNode Service Http Cloud ComputingCluster",
-        several="ComputeNode DataNode Service Http ComputingCluster",
+    "Project": _Rule("MasterNode! ComputeNode* DataNode* Service* Http* Cloud ComputingCluster*"),
+    "MasterNode": _Rule("Processor* Memory* Storage* OperatingSystem* Software* SharedDisks* Price*"),
+    "DataNode": _Rule("Adaptors*", attributes="Name!"),
+    "ComputeNode": _Rule("InstallDir! WorkingDir! User Application LimitOfTasks Adaptors", attributes="Name!"),
+    "ComputeNode/LimitOfTasks": _COUNT,
+    "Application": _Rule("AppDir LibraryPath Classpath Pythonpath EnvironmentScript PythonInterpreter"),
+    "Software/Application": _TEXT,
+    "ComputingCluster": _Rule(
+        "LimitOfTasks* InstallDir* WorkingDir* ClusterNode* Software* User* Application* Adaptors*", attributes="Name!"
     ),
-    "ComputeNode": _Rule("InstallDir! WorkingDir! User Application LimitOfTasks Adaptors", named=True),
-    "LimitOfTasks": _Rule(kind=int),
+    "LimitOfTasks": _INTEGER,
+    "ClusterNode": _Rule("NumberOfNodes!", attributes="Name"),
+    "NumberOfNodes": _INTEGER,
+    "Adaptor": _Rule(
+        "SubmissionSystem! Ports BrokerAdaptor User KnownHostsPath IdentityPath* Properties", attributes="Name!"
+    ),
+    "Batch": _Rule("Queue+ BatchProperties", ordered=True),
+    "BatchProperties": _Rule("Port MaxExecTime Reservation QOS FileCFG", ordered=True),
+    "Port": _INTEGER,
+    "MaxExecTime": replace(_INTEGER, bounds=(-(2**63), 2**63 - 1)),
+    "Ports": _Rule("MinPort! MaxPort!", ordered=True),
+    "Cloud": None,
 }
 
 
@@ -213,44 +268,67 @@ def _node_of(element: _Element) -> Node:
     return Node(element.attributes["Name"], units["CPU"], units["GPU"], memory)
 
 
-def _checked(path: Path, root_name: str, rules: dict[str, _Rule]) -> _Element:
+def _checked(path: Path, root_name: str, rules: Mapping[str, _Rule | None]) -> _Element:
     root = _parsed(path)
     if root.name != root_name:
         raise InputError(f"its first element is {root.name}, not {root_name}", file=path, line=root.line)
-    _check(path, root, rules)
+    try:
+        _check(root, "", rules)
+    except InputError as error:
+        raise InputError(error.message, file=path, line=error.line) from None
     return root
 
 
-def _check(path: Path, element: _Element, rules: dict[str, _Rule]) -> None:
-    """Refuses what COMPSs's schema would, in what this package reads or writes."""
-    rule = rules.get(element.name)
+def _check(element: _Element, parent: str, rules: Mapping[str, _Rule | None]) -> None:
+    """Refuses what COMPSs's schema would; a rule for an element in its parent goes before one for it anywhere."""
+    rule = rules.get(f"{parent}/{element.name}", rules.get(element.name, _TEXT))
     if rule is None:
         return
-    name = f"element {element.name}"
-    if rule.named and not element.attributes.get("Name"):
-        raise InputError(f"the {name} needs the attribute Name", file=path, line=element.line)
-    if rule.kind is not str:
-        try:
-            number = rule.kind(element.text.strip())
-        except ValueError:
-            kind = "a whole number" if rule.kind is int else "a number"
-            raise InputError(
-                f"the {name} must hold {kind}, not {element.text.strip()!r}", file=path, line=element.line
-            ) from None
-        if number < 0:
-            raise InputError(f"the {name} must not be below 0", file=path, line=element.line)
-    seen: set[str] = set()
+    _check_attributes(element, rule)
+    _check_text(element, rule)
+    _check_children(element, rule)
     for child in element.children:
-        if child.name not in rule.known:
-            hint = nearest(child.name, rule.known) if rule.known else "it takes none"
-            raise InputError(f"the {name} cannot hold an element {child.name}; {hint}", file=path, line=child.line)
-        if child.name in seen and child.name not in rule.several.split():
-            raise InputError(f"the {name} holds a second element {child.name}: remove one", file=path, line=child.line)
-        seen.add(child.name)
-        _check(path, child, rules)
-    for needed in (each.rstrip("!") for each in rule.children.split() if each.endswith("!")):
-        if needed not in seen:
-            raise InputError(f"the {name} lacks the element {needed}", file=path, line=element.line)
+        _check(child, element.name, rules)
+
+
+def _check_attributes(element: _Element, rule: _Rule) -> None:
+    known = rule.attributes.split()
+    for needed in (name.rstrip("!") for name in known if name.endswith("!")):
+        if not element.attributes.get(needed):
+            raise InputError(f"the element {element.name} needs the attribute {needed}", line=element.line)
+    for name in element.attributes:
+        if f"{name}!" not in known and name not in known and not name.startswith(("xmlns", "xsi:")):
+            raise InputError(f"the element {element.name} has no attribute {name}: remove it", line=element.line)
+
+
+def _check_text(element: _Element, rule: _Rule) -> None:
+    what, text = f"the element {element.name}", element.text.strip()
+    if rule.text is None:
+        if text:
+            raise InputError(f"{what} cannot hold the text {text!r}: remove it", line=element.line)
+        return
+    if not re.fullmatch(rule.text, element.text, re.ASCII):
+        raise InputError(f"{what} must hold {rule.form}, not {text!r}", line=element.line)
+    if rule.bounds and not rule.bounds[0] <= float(text) <= rule.bounds[1]:
+        raise InputError(f"{what} must be from {rule.bounds[0]} to {rule.bounds[1]}, not {text}", line=element.line)
+
+
+def _check_children(element: _Element, rule: _Rule) -> None:
+    what, seen = f"the element {element.name}", [""]
+    known = {name.rstrip("!+*"): name[-1] for name in rule.children.split()}
+    order = ["", *known]
+    for child in element.children:
+        if child.name not in known:
+            hint = nearest(child.name, known) if known else "it takes none"
+            raise InputError(f"{what} cannot hold an element {child.name}; {hint}", line=child.line)
+        if child.name in seen and known[child.name] not in "+*":
+            raise InputError(f"{what} holds a second element {child.name}: remove one", line=child.line)
+        if rule.ordered and order.index(child.name) < order.index(seen[-1]):
+            raise InputError(f"{what} must hold {child.name} before {seen[-1]}", line=child.line)
+        seen.append(child.name)
+    for name, mark in known.items():
+        if mark in "!+" and name not in seen:
+            raise InputError(f"{what} lacks the element {name}", line=element.line)
 
 
 def _parsed(path: Path) -> _Element:
@@ -277,4 +355,6 @@ def _parsed(path: Path) -> _Element:
         raise InputError(
             f"this is not valid XML ({expat.ErrorString(error.code)})", file=path, line=error.lineno
         ) from None
+    except (LookupError, ValueError):
+        raise InputError("its encoding is not known here: write it in UTF-8", file=path, line=1) from None
     return root.children[0]

@@ -54,6 +54,9 @@ class Engine(abc.ABC):
 
     shares_files = True
 
+    advice = ""
+    """What would let the lagged order run better here, as a sentence, or nothing."""
+
     @property
     def about(self) -> dict[str, Any] | None:
         """What a study's journal should keep about this engine, an event and its data, or None."""

@@ -12,17 +12,19 @@ import os
 import pickle
 import socket
 import sys
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcompss.engines import pickling
+from hpcompss.engines.gpu_leases import leased
 from hpcompss.engines.local import Local
 from hpcompss.engines.local_worker import unpickled
+from hpcompss.engines.machine import available_gpus
 from hpcompss.engines.messages import Line, Office
-from hpcompss.trial import Failure, Resources
+from hpcompss.trial import Failure, FailureKind, Resources
 
 __all__ = ["LOST", "VALUE", "Order", "Site", "run"]
 
@@ -34,6 +36,9 @@ LOST = b"L"
 
 TURN = 0.2
 """Seconds between two looks at what the master wants, and between two messages of progress."""
+
+TOGETHER = 0.5
+"""Seconds that a probe takes, so that COMPSs gives those of one time to different nodes."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Site:
         preload: Modules that a child imports when it starts.
         logs: Where children keep what tasks print, or None.
         gpu_shares: How many units of COMPSs are one GPU.
+        gpus: How many GPUs each node has that the resources file tells of.
+        beat: Seconds after which a task that has nothing to tell says that it goes on.
     """
 
     office: Office
@@ -55,6 +62,8 @@ class Site:
     preload: tuple[str, ...]
     logs: Path | None
     gpu_shares: int
+    gpus: Mapping[str, int]
+    beat: float
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,9 @@ class Order:
         number: The task's.
         attempt: How often it was tried before.
         task: The pickled function and arguments.
+        known: Those outcomes of the tasks whose results it takes that the master has, by their places.
         resources: What it asks for.
+        units: GPU units.
         light: Whether it may run in this very process.
         probe: Whether only the way to the master is to be tried.
     """
@@ -75,7 +86,9 @@ class Order:
     number: int
     attempt: int
     task: bytes
+    known: Mapping[int, bytes]
     resources: Resources
+    units: int
     light: bool
     probe: bool = False
 
@@ -85,15 +98,20 @@ def run(pickled: bytes, results: Sequence[Any]) -> bytes:
 
     Args:
         pickled: The `Order`.
-        results: The outcomes of the tasks whose results it takes; None for one that was lost.
+        results: The other outcomes of the tasks whose results it takes; None for one that was lost.
     """
     order: Order = pickle.loads(pickled)
     with Line(order.site.office, order.number, order.attempt) as line:
-        gpus = _gpus(order)
-        line.start(place=_place(gpus))
+        told = line.start(node=_node(), place=socket.gethostname())
         if order.probe:
-            line.done()
-            return VALUE + pickling.dumps(_findings(order.site, line))
+            time.sleep(TOGETHER)
+            findings = VALUE + pickling.dumps(_findings(order.site, line))
+            if told:
+                line.done()
+            return findings
+        if not told:
+            # The master has ended, or would never hear of what comes of this.
+            return VALUE + pickling.dumps(Failure.cancelled("its master cannot be reached"))
         missing = [index for index, result in enumerate(results) if not _is_value(result)]
         if missing:
             line.done(lost=missing)
@@ -101,7 +119,10 @@ def run(pickled: bytes, results: Sequence[Any]) -> bytes:
         if line.cancelled:
             outcome = VALUE + pickling.dumps(Failure.cancelled())
         else:
-            outcome = VALUE + _outcome(order, [result[1:] for result in results], gpus, line)
+            others = iter(results)
+            places = range(len(order.known) + len(results))
+            taken = [order.known[place] if place in order.known else next(others) for place in places]
+            outcome = VALUE + _outcome(order, [result[1:] for result in taken], line)
         line.done()
     return outcome
 
@@ -112,15 +133,28 @@ def _is_value(result: Any) -> bool:
 
 def _findings(site: Site, line: Line) -> dict[str, Any]:
     folder = site.office.folder
-    return {"reached": line.reached, "problem": line.problem, "shared": folder is not None and folder.is_dir()}
+    return {
+        "node": socket.gethostname(),
+        "reached": line.found,
+        "problem": line.problem,
+        "shared": folder is not None and folder.is_dir(),
+    }
 
 
-def _outcome(order: Order, results: list[bytes], gpus: tuple[str, ...], line: Line) -> bytes:
+def _node() -> str:
+    """Returns the name of this node in the resources file."""
+    return os.environ.get("COMPSS_HOSTNAMES", "").partition(",")[0]
+
+
+def _outcome(order: Order, results: list[bytes], line: Line) -> bytes:
     try:
         for entry in order.site.path:
             if entry not in sys.path:
                 sys.path.append(entry)
-        return _inline(order, results) if order.light else _in_child(order, results, gpus, line)
+        if order.light:
+            return _inline(order, results)
+        watch = _Watch(line, order.site.beat)
+        return _on_gpus(order, results, watch) if order.units else _in_child(order, results, (), watch)
     except Exception as error:  # what a task raises comes back as data; this is the engine's own trouble
         return pickling.dumps(Failure.of(error))
 
@@ -130,23 +164,66 @@ def _inline(order: Order, results: list[bytes]) -> bytes:
     return pickling.dumps(function(*arguments))
 
 
-def _in_child(order: Order, results: list[bytes], gpus: tuple[str, ...], line: Line) -> bytes:
+class _Watch:
+    """Tells the master of a task while it runs."""
+
+    def __init__(self, line: Line, beat: float) -> None:
+        self._line = line
+        self._beat = beat
+        self._told: Any = None
+        self._last = time.monotonic()
+
+    def move(self, place: str) -> None:
+        """Tells where it runs."""
+        self._line.alive(place=place)
+
+    def turn(self, progress: Mapping[str, float]) -> bool:
+        """Tells what is new, or now and then that the task goes on; returns whether it shall."""
+        now = time.monotonic()
+        if progress and progress is not self._told:
+            self._told, self._last = progress, now
+            self._line.progress(**progress)
+        elif now - self._last > self._beat or self._line.broken:
+            self._last = now
+            self._line.alive()
+        self._line.listen(0)
+        return not self._line.cancelled
+
+
+def _on_gpus(order: Order, results: list[bytes], watch: _Watch) -> bytes:
+    names = _gpu_names(order)
+    if len(names) * order.site.gpu_shares < order.units:
+        reason = f"it asked for {order.resources.gpu:g} GPUs, {socket.gethostname()} has {len(names)}"
+        return pickling.dumps(Failure(FailureKind.DIED, reason))
+    with leased(order.units, order.site.gpu_shares, names, lambda: watch.turn({})) as gpus:
+        if not gpus:
+            return pickling.dumps(Failure.cancelled())
+        watch.move(f"{socket.gethostname()}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}")
+        try:
+            return _in_child(order, results, gpus, watch)
+        finally:
+            # An idle process would hold memory of a GPU that is given to another task.
+            _children.close()
+
+
+def _gpu_names(order: Order) -> tuple[str, ...]:
+    """Returns the names of this node's GPUs: as many as the resources file says, where it tells."""
+    declared = order.site.gpus.get(_node())
+    # Where COMPSs binds GPUs, it has put its own numbers into the variable that would tell.
+    visible = () if "COMPSS_BINDED_GPUS" in os.environ else available_gpus()
+    if declared is None:
+        return visible
+    return visible[:declared] if len(visible) >= declared else tuple(map(str, range(declared)))
+
+
+def _in_child(order: Order, results: list[bytes], gpus: tuple[str, ...], watch: _Watch) -> bytes:
     local = _children.of(order, gpus)
     future = local.relay(order.task, results, order.resources)
-    told: Any = future.progress
     while not local.wait([future], timeout=TURN):
         _children.follow_affinity(future.process)
-        if future.progress is not told:
-            told = future.progress
-            line.progress(**told)
-        line.listen(0)
-        if line.cancelled:
+        if not watch.turn(future.progress):
             local.cancel(future)
-    if future.progress is not told:
-        line.progress(**future.progress)
-    if gpus:
-        # An idle process would hold memory of a GPU that COMPSs gives to another task.
-        _children.close()
+    watch.turn(future.progress)
     return future.pickled
 
 
@@ -158,7 +235,7 @@ class _Children:
         self._shape: Any = None
 
     def of(self, order: Order, gpus: tuple[str, ...]) -> Local:
-        shape = (order.resources.cpu, order.resources.gpu, gpus, order.site)
+        shape = (order.resources, gpus, order.site)
         if self._local is None or self._shape != shape:
             self.close()
             site = order.site
@@ -170,6 +247,7 @@ class _Children:
                 1,
                 cores=order.resources.cpu,
                 gpus=gpus,
+                memory=order.resources.memory,
                 log_directory=logs if logs is not None and logs.parent.is_dir() else None,
                 preload=site.preload,
             )
@@ -193,18 +271,3 @@ class _Children:
 
 
 _children = _Children()
-
-
-def _gpus(order: Order) -> tuple[str, ...]:
-    """Returns the GPUs that COMPSs bound to this task: several of its units may be one GPU, most of them its own."""
-    if not order.resources.gpu or order.light:
-        return ()
-    bound = os.environ.get("COMPSS_BINDED_GPUS") or os.environ.get("CUDA_VISIBLE_DEVICES") or ""
-    units = [int(unit) for unit in bound.split(",") if unit.strip().isdecimal()]
-    shares = Counter(str(unit // order.site.gpu_shares) for unit in units)
-    return tuple(sorted(gpu for gpu, _ in shares.most_common(max(1, int(order.resources.gpu)))))
-
-
-def _place(gpus: Sequence[str]) -> str:
-    host = socket.gethostname()
-    return f"{host}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}" if gpus else host

@@ -9,6 +9,7 @@ files in a folder that master and workers share.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
@@ -17,7 +18,8 @@ import secrets
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,15 @@ PATIENCE = 10.0
 
 REOPENING = 2.0
 """Seconds for a line that broke to be opened anew; it is tried when there is something to tell."""
+
+PAUSE = 5.0
+"""Seconds between two such tries."""
+
+INSISTENCE = 30.0
+"""Seconds for which a task tries to tell that it is done: the master may be held up."""
+
+EVENTS = ("start", "alive", "progress", "done")
+"""What a task tells, in this order; ``alive`` is what it says when it has long had nothing to tell."""
 
 Message = dict[str, Any]
 
@@ -71,13 +82,25 @@ def _opened(secret: bytes, context: str, line: bytes) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def local_address(peer: str | None) -> str:
-    """Returns the address of this machine that another one would reach it by; the loopback's where there is none."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        if peer is not None:
+def local_address(peers: Iterable[str]) -> str:
+    """Returns the address of this machine that others would reach it by; the loopback's where all are this machine."""
+    for peer in peers:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((peer, 9))  # sends nothing: a datagram socket only looks up the way
-            return str(probe.getsockname()[0])
+            found = str(probe.getsockname()[0])
+            if not found.startswith("127."):
+                return found
     return "127.0.0.1"
+
+
+def _allow_many_files() -> None:
+    """Raises this process's limit on open files as far as it may: each running task holds a line."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Caller:
@@ -111,6 +134,7 @@ class Desk:
         self._heard = heard
         self._callers: dict[tuple[int, int], _Caller] = {}
         self._lock = threading.Lock()
+        _allow_many_files()
         self._listener = socket.create_server((address, port), backlog=1024)
         self.address, self.port = self._listener.getsockname()[:2]
         self._selector = selectors.DefaultSelector()
@@ -146,7 +170,12 @@ class Desk:
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    time.sleep(0.1)  # the caller stays in the queue until another line ends
+                return
             connection.settimeout(1.0)  # a task that does not read must not stop the master
             caller = _Caller(connection)
             connection.sendall(f"{caller.number}\n".encode())
@@ -213,8 +242,9 @@ class Line:
         attempt: Which attempt at the task this is, from 0.
 
     Attributes:
-        reached: Whether it is connected.
-        cancelled: Whether the master wants the task to end; up to date after `listen`.
+        found: Whether there is a desk, even if it is held up and says nothing.
+        cancelled: Whether the task shall end; up to date after `listen`.
+        problem: Why there is no desk.
     """
 
     def __init__(self, office: Office, task: int, attempt: int) -> None:
@@ -223,16 +253,13 @@ class Line:
         self._connection: socket.socket | None = None
         self._received = b""
         self._number = ""
-        self._was_reached = False
+        self._next_try = 0.0
         self._said = 0
         self._heard = 0
+        self.found = False
         self.cancelled = False
         self.problem = ""
         self._open(PATIENCE)
-
-    @property
-    def reached(self) -> bool:
-        return self._connection is not None
 
     def __enter__(self) -> Line:
         return self
@@ -242,27 +269,41 @@ class Line:
             self._connection.close()
             self._connection = None
 
-    def start(self, **about: Any) -> None:
-        """Tells that the task starts, and learns whether it still should."""
-        self._tell({"event": "start", **about})
-        if self._connection is not None:
-            self.listen(PATIENCE)
-        else:
-            self.listen(0)
+    def start(self, **about: Any) -> bool:
+        """Tells that the task starts, and learns whether it still should; returns whether there is a master to tell."""
+        for _ in range(2):
+            told = self._tell({"event": "start", **about}, insisting=True)
+            by_line = self._connection is not None
+            self.listen(PATIENCE if by_line else 0)
+            if not by_line or self._connection is not None:
+                break  # else the master hung up in place of an answer, as it does when it ends
+        return told
 
     def progress(self, **values: Any) -> None:
         """Tells how far it is."""
         self._tell({"event": "progress", "values": values})
 
+    def alive(self, **about: Any) -> None:
+        """Tells that it goes on."""
+        self._tell({"event": "alive", **about})
+
     def done(self, **about: Any) -> None:
-        """Tells that its result is there."""
-        self._tell({"event": "done", **about})
+        """Tells that its result is there, and tries for a while."""
+        until = time.monotonic() + (0 if self.cancelled else INSISTENCE)
+        while not self._tell({"event": "done", **about}, insisting=True) and time.monotonic() < until:
+            time.sleep(1.0)
+
+    @property
+    def broken(self) -> bool:
+        """Whether there is no line, although the master was found."""
+        return self.found and self._connection is None
 
     def listen(self, timeout: float) -> None:
         """Takes what the master has said, waiting up to ``timeout`` seconds for one message."""
         if self._connection is None:
-            if self._office.folder is not None:
-                self.cancelled |= (self._office.folder / f"{self._name['task']}.cancel").exists()
+            folder = self._office.folder
+            if folder is not None:
+                self.cancelled |= (folder / f"{self._name['task']}.cancel").exists() or not folder.exists()
             return
         try:
             self._connection.settimeout(timeout or 1e-6)
@@ -288,22 +329,27 @@ class Line:
         self._received, self._said, self._heard = b"", 0, 0
         try:
             self._connection = socket.create_connection((self._office.address, self._office.port), patience)
+            self.found = True
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             with self._connection.makefile("rb") as file:
                 self._number = file.readline(LONGEST).decode().strip()
+            if not self._number:
+                raise ConnectionResetError("the master hung up")
         except OSError as error:
             self.problem = f"{self._office.address}:{self._office.port}: {error.strerror or error}"
+            self._next_try = time.monotonic() + PAUSE
             self._lose()
 
     def _lose(self) -> None:
-        self._was_reached |= bool(self._number)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: Message, insisting: bool = False) -> bool:
+        """Tells the master something, by a line or a file, and returns whether it could."""
         message = {**self._name, **message}
-        for _ in range(2):
-            if self._connection is None and self._was_reached:
+        for attempt in range(2):
+            if self._connection is None and (insisting or attempt or time.monotonic() >= self._next_try):
                 self._open(REOPENING)
             if self._connection is None:
                 break
@@ -311,12 +357,14 @@ class Line:
                 self._connection.settimeout(PATIENCE)
                 self._connection.sendall(_sealed(self._office.secret, f"{self._number} up {self._said}", message))
                 self._said += 1
-                return
+                return True
             except OSError:
                 self._lose()
         if self._office.folder is not None:
             with contextlib.suppress(OSError):
                 _put(self._office, message)
+                return True
+        return False
 
 
 def _put(office: Office, message: Message) -> None:
@@ -333,10 +381,10 @@ def collect(office: Office) -> list[Message]:
         return []
     found = []
     try:
-        paths = [path for path in office.folder.iterdir() if path.suffix in (".start", ".progress", ".done")]
+        paths = [path for path in office.folder.iterdir() if path.suffix.removeprefix(".") in EVENTS]
     except OSError:
         return []
-    for path in sorted(paths, key=lambda path: (".start", ".progress", ".done").index(path.suffix)):
+    for path in sorted(paths, key=lambda path: EVENTS.index(path.suffix.removeprefix("."))):
         with contextlib.suppress(OSError, ValueError):
             message = _opened(office.secret, path.name, path.read_bytes())
             path.unlink()

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -165,7 +166,9 @@ def _node(node: Node) -> Finding:
     target = f"{node.user}@{node.name}" if node.user else node.name
     options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
     try:
-        done = subprocess.run(["ssh", *options, target, there], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["ssh", *options, target, there], capture_output=True, text=True, errors="replace", timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return Finding(name, False, "no answer by ssh", f"make  ssh {target}  work")
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -174,7 +177,12 @@ def _node(node: Node) -> Finding:
     if done.returncode:
         remedy = f"install this Python and hpcompss there, at the same path ({sys.executable})"
         return Finding(name, False, last, remedy)
-    cores, version = int(done.stdout.split()[0]), done.stdout.split()[1]
+    answer = (done.stdout.strip().splitlines() or [""])[-1]  # a greeting of the shell may stand before it
+    match = re.fullmatch(r"(\d{1,9}) (\S+)", answer)
+    if match is None:
+        remedy = f"have the shell there print nothing after a command: compare  ssh {target} echo done"
+        return Finding(name, False, f"it answers {answer!r}, not with its cores and hpcompss's version", remedy)
+    cores, version = int(match[1]), match[2]
     if node.cpu > cores:
         remedy = f"declare at most {cores} CPU units there, or tasks die where COMPSs binds them to cores"
         return Finding(name, False, f"{node.cpu} CPU units are declared, it has {cores} cores", remedy)

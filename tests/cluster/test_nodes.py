@@ -24,7 +24,9 @@ def test_a_node_reads_as_it_is_stated(text, node):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("node1", "needs its cpu"),
+        ("node1", "the node 'node1' states no CPUs: write it as  node1:32cpu:4gpu:64GB"),
+        ("a b@node1:4cpu", "needs the name of a user who logs in there, not 'a b'"),
+        ("-v@node1:4cpu", "needs the name of a user who logs in there, not '-v'"),
         ("node1:0cpu", "at least 1, not 0"),
         ("node1:4cores", "'4cores' .* is no amount of CPUs, GPUs or memory"),
         ("node1:4cpu:8cpu", "states its cpu twice"),
@@ -48,7 +50,14 @@ def test_hosts_are_read_from_a_file(tmp_path):
     [
         ("", r":1: the hosts must be a list"),
         ("name: node1", r":1: the hosts must be a list"),
-        ("- {name: a, cpu: 1}\n- {name: b}", r":2: .*needs its cpu"),
+        ("- {name: a, cpu: 1}\n- {name: b}", r":2: cpu: this host states no CPUs: each host reads  {name: "),
+        ("- {name: a, cpu: 1}\n- {name: b, cpu: 1, user: 5}", r":2: user: .*the name of a user .*, not 5"),
+        ("- {name: a, cpu: 1, gpu: few}", r":1: gpu: this host needs its gpu, a whole number of at least 0, not 'few'"),
+        ("- a:1cpu\n- name: b\n  cpu: !!python/object:os.system {}", r":3: this host cannot be read .*python/object"),
+        ("- a:1cpu\n- {[b]: 1}", r":2: this host cannot be read \(found unhashable key\)"),
+        ("- {name: a, cpu: !!int many}", r":1: this host holds a value that cannot be read"),
+        ("- {name: a, cpu: !!timestamp now}", r":1: this host holds a value that cannot be read"),
+        ("- " + "[" * 5000, r"this is not valid YAML"),
         ("- {name: a, cpu: 1}\n- {name: a, cpu: 1}", r":2: the host a is listed twice"),
         ("- {name: a, cpu: 1, gpus: 2}", r":1: gpus: .*unknown key 'gpus'; did you mean 'gpu'"),
         ("- {name: a, cpu: 1, memory: much}", r":1: memory: the memory of this host"),
@@ -63,13 +72,20 @@ def test_hosts_that_are_wrong_are_refused_with_their_line(tmp_path, text, messag
         read_hosts(file)
 
 
+def test_what_a_host_has_none_of_may_be_null(tmp_path):
+    file = tmp_path / "hosts.yaml"
+    file.write_text("- {name: a, cpu: 1, gpu: null, memory: null, user: null}\n")
+    assert read_hosts(file) == [Node("a", 1)]
+
+
 def test_hosts_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(InputError, match="the hosts cannot be read"):
         read_hosts(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
-    ("gpu", "shares", "units"), [(0, 1, 0), (1, 1, 1), (3, 1, 3), (0.25, 4, 1), (0.5, 4, 2), (1, 4, 4), (0.6, 4, 3)]
+    ("gpu", "shares", "units"),
+    [(0, 1, 0), (1, 1, 1), (3, 1, 3), (0.25, 4, 1), (0.5, 4, 2), (1, 4, 4), (0.6, 4, 4), (0.3, 4, 2), (1 / 3, 3, 1)],
 )
 def test_gpus_are_counted_in_units(gpu, shares, units):
     assert gpu_units(gpu, shares) == units

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from hpcompss.cluster.commands import SCHEDULER
 from hpcompss.cluster.nodes import parse_node
 from hpcompss.cluster.resources import project_xml, resources_xml
 from hpcompss.study import Study
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = os.environ.get("COMPSS_HOME", "/opt/COMPSs")
-PATIENCE = 1200
+PATIENCE = 280
 
 pytestmark = [
     pytest.mark.compss,
@@ -34,9 +35,14 @@ def runcompss(folder, nodes, program, *arguments):
     command = [
         *("runcompss", "--lang=python", f"--python_interpreter={sys.executable}", f"--pythonpath={ROOT}"),
         *(f"--resources={folder / 'resources.xml'}", f"--project={folder / 'project.xml'}"),
-        *("--cpu_affinity=disabled", str(program), *map(str, arguments)),
+        *("--cpu_affinity=disabled", "--gpu_affinity=disabled", f"--scheduler={SCHEDULER}"),
+        *(str(program), *map(str, arguments)),
     ]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+    # Into files: what COMPSs leaves behind after a failure would keep a pipe open.
+    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=PATIENCE)
+    done.stdout, done.stderr = (folder / "out").read_text(), (folder / "err").read_text()
+    return done
 
 
 def test_the_conformance_suite_passes(tmp_path):

@@ -12,13 +12,13 @@ from pathlib import Path
 FOLDER = str(Path(__file__).parent)
 
 
-def start(nodes=None):
+def start(nodes=None, gpu_affinity="automatic"):
     """Starts the runtime on nodes such as ``[{"name": "node1", "cpu": 4, "gpu": 2}]``; returns PyCOMPSs' functions."""
     sys.path.insert(0, FOLDER)
     from pycompss import _master
     from pycompss.api import api
 
-    _master.start(nodes)
+    _master.start(nodes, gpu_affinity)
     return api
 
 

@@ -26,14 +26,15 @@ if "resources" in options:
         }
         declared.append({"name": element.get("Name"), "cpu": units["CPU"], "gpu": units.get("GPU", 0)})
     with tempfile.NamedTemporaryFile("w", suffix=".options", delete=False) as file:
-        file.writelines(f"-Dcompss.{key}.file={stated}\n" for key, stated in options.items())
+        file.writelines(f"-Dcompss.{key}.file={options[key]}\n" for key in ("resources", "project") if key in options)
+        file.write(f"-Dcompss.worker.gpu_affinity={options.get('gpu_affinity', 'automatic')}\n")
     os.environ["JVM_OPTIONS_FILE"] = file.name
 
 SourceFileLoader(os.path.basename(program).split(".")[0], program).load_module()
 
 from pycompss import _master  # noqa: E402
 
-_master.start(declared)
+_master.start(declared, options.get("gpu_affinity", "automatic"))
 status = 0
 try:
     with open(program) as source:

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import os
 import pickle
+import re
 import shutil
 import struct
 import subprocess
@@ -31,13 +32,14 @@ class Future:
         self.number = number
 
 
-def start(declared=None):
+def start(declared=None, gpu_affinity="automatic"):
     nodes[:] = declared or [{"name": "node1", "cpu": 4, "gpu": 2, "memory": 8}]
     folder = tempfile.mkdtemp(prefix="compss-standin-")
     ours, theirs = make_pipe()
     reading, writing = os.pipe()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
+    environment["HPCOMPSS_STANDIN_BINDING"] = gpu_affinity
     process = subprocess.Popen(
         [sys.executable, "-m", "pycompss._runtime", str(theirs.fileno()), str(writing), folder, str(os.getpid())],
         pass_fds=(theirs.fileno(), writing),
@@ -73,9 +75,9 @@ def submit(where, args, collections, constraints, on_failure):
         described = [_described(member, f"{number}-{index}-{place}") for place, member in enumerate(members)]
         parts.append(("list", described) if is_collection else described[0])
     units = {"CPU": 1, "GPU": 0}
-    for processor in constraints.get("processors", ()):
-        units[processor["processorType"]] = int(processor["computingUnits"])
-    memory = float(constraints.get("memory_size", 0))
+    for kind, count in re.findall(r"processorType:(\w+),computingUnits:(\d+)", constraints.get("processors", "")):
+        units[kind] = int(count)
+    memory = float(constraints.get("MemorySize", 0))
     send(("task", number, where, parts, units["CPU"], units["GPU"], memory, on_failure))
     return Future(number)
 

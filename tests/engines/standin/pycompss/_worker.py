@@ -28,7 +28,9 @@ def run(order):
         "OMP_NUM_THREADS": threads,
         "COMPSS_HOSTNAMES": order["host"],
     }
-    if order["gpus"]:
+    if order["gpus"] and os.environ["HPCOMPSS_STANDIN_BINDING"] == "automatic":
+        if len(order["gpus"]) > 4 or (len(order["gpus"]) == 1 and order["gpus"][0] > 3):
+            os._exit(1)  # PyCOMPSs 3.3 raises an IndexError here, outside of what it catches
         gpus = ",".join(map(str, order["gpus"]))
         bound |= {"COMPSS_BINDED_GPUS": gpus, "CUDA_VISIBLE_DEVICES": gpus, "GPU_DEVICE_ORDINAL": gpus}
     os.environ.update(bound)
