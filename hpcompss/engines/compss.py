@@ -462,23 +462,20 @@ class Compss(Engine):
         self._slot_died = True
         future.patience = min(2 * max(future.patience, SUSPICION), max(self._grace, SUSPICION))
         future.unstarted += is_alone
-        if future.unstarted < UNSTARTED:
-            self._relaunch(future)
-            self._relaunch_successors(future)
-        else:
-            reason = f"it did not start in {UNSTARTED} attempts: see the logs of COMPSs"
-            self._replace(future, Failure(FailureKind.DIED, reason))
+        self._try_again(future, future.unstarted < UNSTARTED, f"it did not start in {UNSTARTED} attempts")
 
     def _retry(self, future: CompssFuture) -> None:
         """Submits a task again whose process or node was lost, and all that wait for its result; or gives it up."""
         self._slot_died = True
         future.deaths += 1
-        if future.deaths < DEATHS:
+        self._try_again(future, future.deaths < DEATHS, f"its process or its node was lost {DEATHS} times")
+
+    def _try_again(self, future: CompssFuture, may_be_tried: bool, reason: str) -> None:
+        if may_be_tried:
             self._relaunch(future)
             self._relaunch_successors(future)
         else:
-            reason = f"its process or its node was lost {DEATHS} times: see the logs of COMPSs"
-            self._replace(future, Failure(FailureKind.DIED, reason))
+            self._replace(future, Failure(FailureKind.DIED, f"{reason}: see the logs of COMPSs"))
 
     def _replace(self, future: CompssFuture, failure: Failure) -> None:
         """Gives a task that COMPSs may never end a failure for its result, and submits all that wait for it anew."""
