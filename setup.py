@@ -18,6 +18,10 @@ TENSORFLOW = ["tensorflow>=2.18", *KERAS]
 TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELSEWHERE}", *KERAS]
 # KerasTuner imports tensorboard without requiring it.
 PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
+NUMBA = ["numba>=0.61"]  # the first for Python 3.13
+ATPE = ["lightgbm>=4.0", "scikit-learn>=1.4"]
+# What benchmarks/samplers.py needs further: PyTorch for Optuna's Gaussian process, ONNX for the LCBench surrogate.
+SAMPLERS = ["scikit-optimize>=0.10.2", "torch>=2.2", "onnxruntime>=1.18", *NUMBA]
 
 
 def version() -> str:
@@ -75,17 +79,21 @@ setup(
         "dask": ["dask[distributed]>=2024.8"],
         "ray": ["ray>=2.40"],
         "mpi": ["mpi4py>=4.0"],
+        "numba": NUMBA,
+        "atpe": ATPE,
         "report": ["plotly>=5.24"],
         "test": [
             *TENSORFLOW_CPU,
             *PEERS,
+            *NUMBA,
+            *ATPE,
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=9.0",
             "ruff>=0.9",
             "types-PyYAML",
         ],
-        "bench": [*TENSORFLOW_CPU, *PEERS],
+        "bench": [*TENSORFLOW_CPU, *PEERS, *SAMPLERS],
     },
     entry_points={"console_scripts": ["hpcompss = hpcompss.main:main"]},
 )

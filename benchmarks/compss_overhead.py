@@ -76,14 +76,14 @@ def main() -> None:
     runtime = Runtime()
     runtime.install()
     from hpcompss.engines.compss import Compss
-    from hpcompss.samplers import make_sampler
+    from hpcompss.samplers import History, make_sampler
     from hpcompss.space import Float, Space
     from hpcompss.tasks.evaluate import evaluate_suggested
     from hpcompss.tasks.reduce import reduce_trial
     from hpcompss.tasks.suggest import SearchState, suggest
 
     space = Space([Float(f"x{number}", 0, 1) for number in range(10)])
-    state = SearchState.after(make_sampler("random", space, seed=0), "minimize", [], COUNT)
+    state = SearchState.after(make_sampler("random", space, seed=0), History(space, "minimize"), [], COUNT)
     engine = Compss(8, grace=0.01)
     runtime.heard = engine._heard
     costs = []

@@ -20,6 +20,7 @@ from hpcompss.engines.simulated import Simulated
 from hpcompss.graph import FunctionGraph
 from hpcompss.loop import Loop
 from hpcompss.space import Float, Space
+from hpcompss.stopping import StopRules
 from hpcompss.study import Study
 from hpcompss.tasks.evaluate import evaluate, evaluate_suggested
 from hpcompss.trial import Result
@@ -55,7 +56,7 @@ def run(workers: int, trials: int, sigma: float, lag: int | None) -> tuple[float
     study = Study(Space([Float(name, 0, 1) for name in ("x", "y", "z")]), seed=0, metric="value", lag=lag)
     begun = time.perf_counter()
     with Simulated(workers, trial_seconds, cost=0.05, submission=0.0005, fetching=0.065) as engine:
-        Loop(study, engine, FunctionGraph(function, "value"), trials=trials).run()
+        Loop(study, engine, FunctionGraph(function, "value"), StopRules(trials=trials)).run()
         return utilisation(engine.spans, workers), time.perf_counter() - begun
 
 

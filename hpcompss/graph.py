@@ -84,7 +84,7 @@ class KerasGraph:
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
         """Submits the trial's one task, which keeps its model only where it beats the best so far."""
-        to_beat = study.best.value if study.completed else None
+        to_beat = study.best.value if study.feasible else None
         return engine.submit(
             train, self._job, trial.number, trial.configuration, study.directory, to_beat, resources=resources
         )
@@ -97,7 +97,7 @@ class KerasGraph:
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Keeps the best model and removes those it has beaten."""
-        if study.directory is not None and study.completed:
+        if study.directory is not None and study.feasible:
             keep_best_model(study.directory, study.best.number, [trial.number for trial in finished])
 
 
@@ -144,7 +144,9 @@ class Chain:
         self._lag = study.lag
         finished = list(itertools.takewhile(is_finished, study.trials))
         self._next = len(finished)
-        self._state: SearchState | Future = SearchState.after(study.sampler, study.direction, finished, self._lag)
+        self._state: SearchState | Future = SearchState.after(
+            study.sampler, study.prior, finished, self._lag, study.initial
+        )
         self._records: deque[Trial | Future] = deque(finished[-self._lag :], maxlen=self._lag)
 
     def submit(self, number: int) -> TrialTasks:

@@ -1,8 +1,9 @@
 """The record of a study on disk: append-only, one JSON object a line, flushed before it counts; and its one writer.
 
-The first line describes the study; each later one is an event: ``ask`` (a trial began), ``tell`` (what came of it),
-``test`` (the winner's score on the test set), ``stop`` and ``resume``. A line that was cut short by a kill is the last
-one, holds nothing that anything depended on, and is dropped.
+The first line describes the study, with what it began with: configurations to try first, trials of other studies. Each
+later one is an event: ``sampler`` (which one was chosen, and why), ``ask`` (a trial began), ``tell`` (what came of it),
+``test`` (the winner's score on the test set), ``stop`` (and why), ``resume``, ``limits`` (stop rules stated). A line
+that was cut short by a kill is the last one, holds nothing that anything depended on, and is dropped.
 """
 
 from __future__ import annotations

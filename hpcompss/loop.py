@@ -1,4 +1,4 @@
-"""The loop of a search: ask, record, submit, wait, record, until a limit is met."""
+"""The loop of a search: ask, record, submit, wait, record, until a rule ends it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from hpcompss.constraints import constrained
 from hpcompss.engines.base import Engine, Future
-from hpcompss.errors import HpcompssError, InputError
+from hpcompss.errors import HpcompssError
 from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
-from hpcompss.space import Space
+from hpcompss.stopping import StopCheck, StopRules
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED
-from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial
+from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial, is_finished
 
-__all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View", "check_limit"]
+__all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View"]
 
 INTERRUPTED = "interrupted"
 """What a search says that was stopped by Ctrl-C or SIGTERM."""
@@ -87,13 +88,6 @@ class Snapshot:
     stopping: str
 
 
-def check_limit(space: Space, allow_duplicates: bool, trials: int | None, seconds: float | None) -> None:
-    """Raises `InputError` where a search would never end by itself."""
-    if trials is None and seconds is None and (allow_duplicates or not space.is_finite):
-        which = "with duplicates allowed" if space.is_finite else "of an infinite space"
-        raise InputError(f"a search {which} needs a limit: give the number of trials or the time", key="search")
-
-
 class View:
     """Watches a search; every method may be overridden, none needs to be."""
 
@@ -123,15 +117,13 @@ class Loop:
         study: The study; it may have trials already.
         engine: Where to run.
         graph: How a trial becomes tasks.
-        trials: How many trials the study shall have in all.
-        seconds: After how long no new trial starts.
-        deadline: After how many seconds the running trials are ended, too; they are tried again on resume.
-        begun: When both began to count (`time.monotonic` seconds); None for when it runs.
+        rules: When the search ends. Trials that a deadline ends are tried again on resume.
+        begun: When its times began to count (`time.monotonic` seconds); None for when it runs.
         resources: What one trial asks for.
         watch: Called at every turn.
 
     Raises:
-        InputError: There is no limit although the space is infinite, or no worker can run such a trial.
+        InputError: No rule is sure to end the search, or no worker can run such a trial.
     """
 
     def __init__(
@@ -139,22 +131,19 @@ class Loop:
         study: Study,
         engine: Engine,
         graph: TrialGraph,
+        rules: StopRules = StopRules(),
         *,
-        trials: int | None = None,
-        seconds: float | None = None,
-        deadline: float | None = None,
         begun: float | None = None,
         resources: Resources = Resources(),
         watch: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
-        seconds = deadline if seconds is None else seconds
-        check_limit(study.space, study.sampler.allow_duplicates, trials, seconds)
+        rules.check_end(study.space, study.sampler.allow_duplicates)
         self._study = study
         self._engine = engine
         self._graph = graph
-        self._trials = trials
-        self._seconds = seconds
-        self._deadline = math.inf if deadline is None else deadline
+        self._rules = rules
+        self._seconds = rules.deadline if rules.seconds is None else rules.seconds
+        self._deadline = math.inf if rules.deadline is None else rules.deadline
         self._resources = resources
         self._watch = watch
         self._starting: deque[Trial] = deque()
@@ -165,13 +154,16 @@ class Loop:
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
         self._stopping = ""
+        self._check = StopCheck(rules, study.prior)
+        self._checked = 0
+        self._met = ""
         self._flushing = 0.0
         self._signals = 0
         self._stated_begun = begun
         self._begun = 0.0
 
     def run(self) -> str:
-        """Runs until a limit is met and returns, in words, which.
+        """Runs until a rule is met and returns, in words, which.
 
         Raises:
             StudyFailed: The first three trials failed alike.
@@ -180,9 +172,11 @@ class Loop:
         self._begun = time.monotonic() if self._stated_begun is None else self._stated_begun
         with self._heeding_signals():
             try:
+                self._check_results(resumed=True)
                 self._fill()
                 while self._running:
                     self._collect(self._done())
+                    self._check_results()
                     self._check_limits()
                     self._fill()
                     self._show()
@@ -201,8 +195,9 @@ class Loop:
         self._check_limits()
         room = self._room() - len(self._running)
         while not self._stopping and len(self._starting) < room:
-            if self._trials is not None and self._study.started >= self._trials and not self._study.interrupted:
-                self._stopping = f"all {self._trials} trials are done"
+            trials = self._rules.trials
+            if trials is not None and self._study.started >= trials and not self._study.interrupted:
+                self._stopping = f"all {trials} trials are done"
                 break
             try:
                 self._starting.append(self._next())
@@ -306,7 +301,8 @@ class Loop:
             if isinstance(outcome, Failure):
                 raise SuggestionFailed(outcome)
         now = time.monotonic()
-        return result_from(outcome, seconds=now - (future.started or now)), None
+        result = result_from(outcome, seconds=now - (future.started or now))
+        return constrained(result, self._study.constraints), None
 
     def _check_alike(self, results: Sequence[Result]) -> None:
         """Stops a study of which nothing has completed yet, where what came first failed in the same way."""
@@ -322,13 +318,26 @@ class Loop:
 
     # Ending
 
+    def _check_results(self, resumed: bool = False) -> None:
+        """Looks whether what finished meets a rule; in the lagged order trial by trial, whatever finished first."""
+        if not self._rules.judge_results or self._met:
+            return
+        study, in_turn = self._study, self._study.lag is not None and not resumed
+        known = study.trials if study.lag is not None else study.in_order
+        while self._checked < len(known) and is_finished(known[self._checked]) and not self._met:
+            self._check.add(known[self._checked])
+            self._checked += 1
+            self._met = self._check.reason() if in_turn else ""
+        if not in_turn:
+            self._met = self._check.reason(study.pending if study.lag is None else ())
+
     def _check_limits(self) -> None:
         spent = time.monotonic() - self._begun
         time_is_up = spent >= min(self._deadline, math.inf if self._seconds is None else self._seconds)
         ended: list[Future] = []
         if self._signals > 1 or spent >= self._deadline:
             ended = [future for future in self._running if not future.done]
-        elif self._signals or time_is_up:
+        elif self._signals or time_is_up or self._met:
             waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
             ended = [future for future in waiting if not future.done]
         self._end(ended)
@@ -336,6 +345,8 @@ class Loop:
             self._stopping = INTERRUPTED
         elif time_is_up and (ended or not self._stopping):
             self._stopping = "the time is up"
+        elif self._met:
+            self._stopping = self._met
 
     def _end(self, futures: Sequence[Future]) -> None:
         """Ends trials that run or wait; they count as interrupted and are tried again on resume."""
@@ -352,7 +363,7 @@ class Loop:
                 study=self._study,
                 running=[(trial, tasks.training) for trial, tasks in self._running.values()],
                 finished=self._finished,
-                trials=self._trials,
+                trials=self._rules.trials,
                 seconds_left=left,
                 slots=self._engine.capacity(self._resources),
                 stopping=self._stopping,

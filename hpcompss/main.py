@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -93,6 +94,9 @@ def _resume(options: argparse.Namespace) -> int:
             trials=options.trials,
             time=seconds,
             deadline=None if options.deadline is None else parse_duration(options.deadline),
+            target=options.target,
+            patience=options.patience,
+            min_improvement=options.min_improvement,
             workers=options.workers,
             engine=options.engine,
             view=view,
@@ -124,7 +128,7 @@ def _finish(study: Study, options: argparse.Namespace) -> int:
     if study.stopped == SEARCH_INTERRUPTED:
         print(f"hpcompss: interrupted; go on with  hpcompss resume {study.directory}", file=sys.stderr)
         return INTERRUPTED
-    return 0 if study.completed and not is_untested(study) else 1
+    return 0 if study.feasible and not is_untested(study) else 1
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -153,7 +157,7 @@ def _best(options: argparse.Namespace) -> int:
         _print_json({key: plain[key] for key in ("metric", "direction", "best", "test", "model")})
     else:
         show_result(study, make_console(sys.stdout))
-    return 0 if study.completed else 1
+    return 0 if study.feasible else 1
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -306,11 +310,16 @@ def _agent(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from hpcompss.report.console import make_console, make_view
     from hpcompss.report.plan import make_plan, show_plan
+    from hpcompss.study import WORKFLOW
     from hpcompss.workflow import load_workflow
 
-    plan = make_plan(
-        load_workflow(options.workflow, _assignments(options)), first=options.first, view=make_view(sys.stderr)
-    )
+    file, folder = Path(options.workflow), options.study
+    if file.is_dir():
+        if folder is not None:
+            raise InputError(f"{file} is a study's folder itself: leave --study out")
+        file, folder = file / WORKFLOW, file
+    workflow = load_workflow(file, _assignments(options))
+    plan = make_plan(workflow, folder=folder, first=options.first, view=make_view(sys.stderr))
     if options.json:
         _print_json(plan.to_plain())
     else:
@@ -346,6 +355,9 @@ def _assignments(options: argparse.Namespace) -> list[str]:
         "search.trials": options.trials,
         "search.time": options.time,
         "search.deadline": options.deadline,
+        "search.target": options.target,
+        "search.patience": options.patience,
+        "search.min_improvement": options.min_improvement,
         "search.seed": options.seed,
         "engine.name": options.engine,
         "engine.workers": options.workers,
@@ -386,11 +398,7 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
     _add_directory(resume)
-    resume.add_argument("--trials", metavar="N", type=_positive, help="how many trials the study shall have in all")
-    resume.add_argument(
-        "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
-    )
-    resume.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
+    _add_rules(resume)
     resume.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
     resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
 
@@ -403,7 +411,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", metavar="FILE", help="the file to write (default: standard output)")
 
     plan = command("plan", _plan, "show what a workflow would search, and train nothing")
-    plan.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file")
+    plan.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file, or the folder of its study")
+    plan.add_argument("--study", metavar="DIR", type=Path, help="its study, to predict what is most promising now")
     plan.add_argument(
         "--first", metavar="N", type=_positive, default=5, help="how many configurations to show (default: 5)"
     )
@@ -507,14 +516,25 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
     parser.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
-    parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials to run")
+    _add_rules(parser)
+    parser.add_argument("--seed", metavar="S", type=_natural, help="makes the search repeatable")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="another setting, such as training.epochs=5"
+    )
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials the study shall have in all")
     parser.add_argument(
         "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
     )
     parser.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
-    parser.add_argument("--seed", metavar="S", type=_natural, help="makes the search repeatable")
+    parser.add_argument("--target", metavar="VALUE", type=_figure, help="stop when the objective reaches this value")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="another setting, such as training.epochs=5"
+        "--patience", metavar="K", type=_positive, help="stop when the last K trials brought no better value"
+    )
+    parser.add_argument(
+        "--min-improvement", metavar="VALUE", type=_figure, help="stop when less improvement is expected of a trial"
     )
 
 
@@ -529,6 +549,16 @@ def _natural(text: str, least: int = 0) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
     if number < least:
         raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
+    return number
+
+
+def _figure(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text}")
     return number
 
 

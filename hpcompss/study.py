@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hpcompss import __version__
+from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
 from hpcompss.errors import InputError, nearest
 from hpcompss.journal import (
     LOCK,
@@ -26,9 +27,11 @@ from hpcompss.journal import (
     result_from_json,
     result_to_json,
 )
-from hpcompss.samplers import Sampler, make_sampler
+from hpcompss.samplers import DEFAULT, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
+from hpcompss.stopping import StopRules
+from hpcompss.tasks.suggest import next_configuration
 from hpcompss.trial import (
     UNNAMED,
     Configuration,
@@ -41,6 +44,7 @@ from hpcompss.trial import (
     is_better,
     result_of,
 )
+from hpcompss.warm_start import Source, initial_configurations, transferable
 
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
@@ -53,6 +57,9 @@ JOURNAL = "journal.jsonl"
 
 LOGS = "logs"
 """The name of the folder, in a study's, that keeps what workers print."""
+
+RULES = tuple(StopRules.__dataclass_fields__)
+"""The names of the rules that end a search."""
 
 WORKFLOW = "workflow.yaml"
 """The resolved workflow's name in a study's folder."""
@@ -72,6 +79,14 @@ class Study:
         lag: None for the eager order, in which a suggestion uses all that is known when it is made. A number for the
             lagged order, in which suggestion i uses the results of the trials numbered up to i - lag alone: the same
             seed and lag then give the same configurations, whatever finishes first.
+        initial: Configurations to try first, each a mapping of names to values: those it leaves out have their
+            defaults.
+        warm_start: The folder of another study with the same objective, or several: what came of its trials informs
+            the sampler as far as they fit the space. Whether values mean the same there and here is told by ``task``
+            and ``module`` in ``about`` of both.
+        constraints: Bounds on other metrics that a trial reports, such as ``{"parameters": {"max": 1e6}}``: a trial
+            that breaks one is infeasible and never the best, one that lacks such a metric has failed.
+        budget: How many trials are planned, for a sampler that goes by it.
         about: Plain data that belongs to the study, kept in the journal.
 
     Attributes:
@@ -79,7 +94,7 @@ class Study:
         settings: What it was made with, as plain data.
         test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
         stopped: Why the last search ended, empty while it goes on.
-        limits: What was stated on resume in place of the workflow's own limits.
+        limits: What was stated on resume in place of the workflow's own stop rules, as those of `StopRules`.
 
     Raises:
         InputError: An argument is wrong, or the folder is not empty, not writable, or in use.
@@ -89,13 +104,17 @@ class Study:
         self,
         space: Space | Iterable[Parameter],
         *,
-        sampler: str | Mapping[str, Any] = "random",
+        sampler: str | Mapping[str, Any] = DEFAULT,
         direction: str = "minimize",
         seed: int | None = None,
         metric: str = UNNAMED,
         directory: str | os.PathLike[str] | None = None,
         allow_duplicates: bool = False,
         lag: int | None = None,
+        initial: Sequence[Mapping[str, Any]] = (),
+        warm_start: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        constraints: Mapping[str, Any] | None = None,
+        budget: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
@@ -113,39 +132,56 @@ class Study:
             )
         if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
             raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
-        seed = operator.index(seed)
-        self._open(
-            space,
-            make_sampler(sampler, space, seed=seed, allow_duplicates=allow_duplicates),
-            {
-                "direction": direction,
-                "metric": metric,
-                "seed": seed,
-                "sampler": sampler if isinstance(sampler, str) else dict(sampler),
-                "allow_duplicates": allow_duplicates,
-                **({} if lag is None else {"order": "lagged", "lag": lag}),
-                "space": space.to_json(),
-                **({"about": dict(about)} if about else {}),
-            },
-        )
+        parse_constraints(constraints or {})
+        settings = {
+            "direction": direction,
+            "metric": metric,
+            "seed": operator.index(seed),
+            "sampler": sampler if isinstance(sampler, str) else dict(sampler),
+            "allow_duplicates": allow_duplicates,
+            **({} if lag is None else {"order": "lagged", "lag": lag}),
+            **({} if budget is None else {"budget": budget}),
+            "space": space.to_json(),
+            **({"constraints": {key: dict(each) for key, each in constraints.items()}} if constraints else {}),
+            **({"about": dict(about)} if about else {}),
+        }
+        if chosen := initial_configurations(space, initial):
+            settings["initial"] = chosen
+        elsewhere = [warm_start] if isinstance(warm_start, str | os.PathLike) else warm_start
+        if sources := [transferable(_elsewhere(each), space, settings) for each in elsewhere]:
+            settings["warm_start"] = [each.to_json() for each in sources]
+        self._open(space, settings)
         if directory is not None:
             self._create(Path(directory))
+        if self.choice is not None:
+            self.note("sampler", name=self.choice[0], reason=self.choice[1])
+            self.flush()
 
-    def _open(self, space: Space, sampler: Sampler, settings: dict[str, Any]) -> None:
+    def _open(self, space: Space, settings: dict[str, Any]) -> None:
         self.space = space
-        self.sampler = sampler
+        self.sampler = make_sampler(
+            settings["sampler"],
+            space,
+            seed=settings["seed"],
+            allow_duplicates=settings["allow_duplicates"],
+            trials=settings.get("budget"),
+        )
         self.settings = settings
+        self.constraints: tuple[Constraint, ...] = parse_constraints(settings.get("constraints", {}))
+        self.initial: list[Configuration] = settings.get("initial", [])
+        self.sources = tuple(Source.from_json(each) for each in settings.get("warm_start", ()))
         self.directory: Path | None = None
         self.test: dict[str, Any] | None = None
         self.stopped = ""
         self.limits: dict[str, Any] = {}
-        self._history = History(space, settings["direction"])
+        self._history = self.prior
         self._trials: list[Trial] = []
         self._running: dict[int, Trial] = {}
         self._interrupted: list[int] = []
         self._best: Trial | None = None
+        self._order: list[int] = []
         self._failed = 0
-        self._finished = 0
+        self._infeasible = 0
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
         self._unwritten: list[dict[str, Any]] = []
@@ -168,6 +204,11 @@ class Study:
         return int(self.settings["seed"])
 
     @property
+    def choice(self) -> tuple[str, str] | None:
+        """Which sampler was chosen, and why, where that was left to hpcompss."""
+        return getattr(self.sampler, "choice", None)
+
+    @property
     def lag(self) -> int | None:
         """How many numbers a result is behind the first suggestion it counts for; None in the eager order."""
         return self.settings.get("lag")
@@ -179,15 +220,20 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The completed trial with the best value, the earlier of equals. Raises `LookupError` while there is none."""
+        """The feasible trial with the best value, the earlier of equals. Raises `LookupError` while there is none."""
         if self._best is None:
-            raise LookupError("no trial has completed yet")
+            raise LookupError(f"no trial {'is feasible' if self.completed else 'has completed'} yet")
         return self._best
 
     @property
     def completed(self) -> int:
         """How many trials have a value."""
-        return self._finished - self._failed
+        return self.finished - self._failed
+
+    @property
+    def feasible(self) -> int:
+        """How many trials have a value and keep to all constraints."""
+        return self.completed - self._infeasible
 
     @property
     def failed(self) -> int:
@@ -197,7 +243,7 @@ class Study:
     @property
     def finished(self) -> int:
         """How many trials completed or failed."""
-        return self._finished
+        return len(self._order)
 
     @property
     def started(self) -> int:
@@ -208,6 +254,34 @@ class Study:
     def interrupted(self) -> int:
         """How many trials were interrupted and wait to be tried again."""
         return len(self._interrupted)
+
+    @property
+    def in_order(self) -> Sequence[Trial]:
+        """The trials that completed or failed, in the order in which they did."""
+        return tuple(self._trials[number] for number in self._order)
+
+    @property
+    def pending(self) -> list[Configuration]:
+        """The configurations that are being tried, or wait to be tried again."""
+        tried = [self._trials[number].configuration for number in (*self._running, *self._interrupted)]
+        return [each for each in tried if each or not len(self.space)]  # in the lagged order they are not all known
+
+    @property
+    def history(self) -> History:
+        """What samplers learn from."""
+        return self._history
+
+    @property
+    def prior(self) -> History:
+        """What was known before the first trial: those of other studies, as far as they were taken over."""
+        history = History(self.space, self.direction, self.constraints)
+        for source in self.sources:
+            history.transfer(source.trials, comparable=source.comparable)
+        return history
+
+    def breaches(self, trial: Trial) -> str:
+        """Returns, in words, which constraints a trial breaks; empty where it is feasible or has no value."""
+        return "" if trial.value is None or trial.result is None else breaches(trial.result.metrics, self.constraints)
 
     # Ask and tell
 
@@ -261,20 +335,27 @@ class Study:
         *,
         trials: int | None = None,
         time: float | None = None,
+        target: float | None = None,
+        patience: int | None = None,
+        min_improvement: float | None = None,
         engine: Engine | None = None,
         resources: Resources | None = None,
     ) -> Study:
-        """Tries configurations until a limit is met and returns this study.
+        """Tries configurations until a rule ends the search and returns this study.
 
         Args:
             function: Called on a worker with a configuration; returns the objective or a mapping of metrics.
             trials: How many trials the study shall have in all, those before this call included.
             time: Seconds after which no new trial starts.
+            target: The value that is good enough.
+            patience: How many finished trials in a row may bring no better value.
+            min_improvement: The expected improvement below which a further trial is not worth it.
             engine: Where to run; by default local worker processes, closed at the end. One that is given stays open.
             resources: What one trial asks for.
 
         Raises:
-            InputError: Neither limit is given for an infinite space, or no worker can run such a trial.
+            InputError: No rule is sure to end the search of an infinite space, a rule is no number that can be met, or
+                no worker can run such a trial.
             StudyFailed: The first three trials failed alike.
             JournalError: The journal cannot be written.
             KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
@@ -283,10 +364,10 @@ class Study:
         from hpcompss.graph import FunctionGraph
         from hpcompss.loop import INTERRUPTED, Loop
 
+        rules = StopRules(trials, time, None, target, patience, min_improvement)
         with contextlib.nullcontext(engine) if engine is not None else Local() as where:
             graph = FunctionGraph(function, self.metric)
-            loop = Loop(self, where, graph, trials=trials, seconds=time, resources=resources or Resources())
-            if loop.run() == INTERRUPTED:
+            if Loop(self, where, graph, rules, resources=resources or Resources()).run() == INTERRUPTED:
                 raise KeyboardInterrupt
         return self
 
@@ -301,9 +382,7 @@ class Study:
             trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
         else:
             number = len(self._trials)
-            pending = [each.configuration for each in self._running.values()]
-            pending += [self._trials[each].configuration for each in self._interrupted]
-            configuration = self.sampler.ask(self._history, pending, number)
+            configuration = next_configuration(self.sampler, self.initial, self._history, self.pending, number)
             trial = Trial(number, configuration)
             self._trials.append(trial)
             self._unwritten.append({"event": "ask", "number": number, "configuration": configuration, "time": _now()})
@@ -335,7 +414,7 @@ class Study:
         self._check_open()
         if number not in self._running:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
-        data = result_to_json(result)
+        data = result_to_json(constrained(result, self.constraints))
         told = {} if configuration is None else {"configuration": configuration}
         self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
         self._configure(number, configuration)
@@ -386,11 +465,13 @@ class Study:
         trial = dataclasses.replace(self._trials[number], state=state, result=slim)
         self._trials[number] = trial
         self._running.pop(number, None)
-        self._finished += 1
+        self._order.append(number)
         if trial.configuration or not len(self.space):  # else no configuration was left to try
             self._history.append(trial)
         if trial.value is None:
             self._failed += 1
+        elif total_violation(result.metrics, self.constraints) > 0:
+            self._infeasible += 1
         elif self._best is None or self._best.value is None or is_better(trial.value, self._best.value, self.direction):
             self._best = trial
         return trial
@@ -498,10 +579,8 @@ class Study:
         """Returns a study without trials from the first line of its journal."""
         settings = {key: value for key, value in header.items() if key not in ("event", "format", "hpcompss", "time")}
         try:
-            space = Space.from_json(settings["space"])
-            options = {key: settings[key] for key in ("seed", "allow_duplicates")}
             study = cls.__new__(cls)
-            study._open(space, make_sampler(settings["sampler"], space, **options), settings)
+            study._open(Space.from_json(settings["space"]), settings)
         except (LookupError, TypeError) as error:
             message = f"the study's description is damaged ({error}): restore it"
             raise InputError(message, file=journal, line=1) from None
@@ -528,7 +607,15 @@ class Study:
         elif event in ("stop", "resume"):
             self.stopped = data.get("reason", "")
         elif event == "limits":
-            self.limits |= {key: value for key, value in data.items() if key in ("trials", "seconds")}
+            self.limits |= {key: value for key, value in data.items() if key in RULES}
+
+
+def _elsewhere(directory: str | os.PathLike[str]) -> Study:
+    """Returns a study to learn from."""
+    try:
+        return Study.load(directory)
+    except InputError as error:
+        raise InputError(str(error), key="search.warm_start") from None
 
 
 def _now() -> float:

@@ -14,22 +14,34 @@ from pathlib import Path
 from time import strftime
 from typing import Any, Literal
 
+from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, check_engine, chosen_engine, inside_compss, make_engine
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
 from hpcompss.journal import is_begun
-from hpcompss.loop import INTERRUPTED, Loop, View, check_limit
+from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
+from hpcompss.stopping import StopRules
 from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources
-from hpcompss.workflow import Workflow, load_workflow, make_workflow
+from hpcompss.workflow import RULES, Workflow, load_workflow, make_workflow
 
-__all__ = ["UserCodeError", "find_space", "locating", "new_folder", "open_engine", "resume", "study_of", "tune"]
+__all__ = [
+    "UserCodeError",
+    "find_space",
+    "locating",
+    "new_folder",
+    "open_engine",
+    "resume",
+    "study_of",
+    "tune",
+    "with_limits",
+]
 
 
 LAGS_A_SLOT = 4
@@ -88,6 +100,10 @@ def tune(
             made = _new_study(checked, find_space(checked, where, view), folder, where)
         with made:
             view.say(f"study: {folder}")
+            for source in made.sources:
+                view.say(f"warm start: {source}")
+            if made.choice is not None:
+                view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
             _search(checked, made, where, view, begun)
             return made
 
@@ -98,6 +114,9 @@ def resume(
     trials: int | None = None,
     time: float | None = None,
     deadline: float | None = None,
+    target: float | None = None,
+    patience: int | None = None,
+    min_improvement: float | None = None,
     workers: int | Literal["auto"] | None = None,
     engine: Engine | str | None = None,
     view: View | None = None,
@@ -112,6 +131,10 @@ def resume(
         trials: How many trials the study shall have in all, in place of what its workflow says.
         time: Seconds from now after which no new trial starts, in place of what its workflow says.
         deadline: Seconds from now after which running trials are ended, too, in place of what its workflow says.
+        target: The value that is good enough, in place of what its workflow says.
+        patience: How many finished trials in a row may bring no better value, in place of what its workflow says.
+        min_improvement: The expected improvement below which a further trial is not worth it, in place of what its
+            workflow says.
         workers: How many trials run at once, in place of what its workflow says.
         engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
         view: Watches the search; by default what happens is printed.
@@ -130,23 +153,17 @@ def resume(
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)
-        stated = {"trials": trials, "seconds": time}
-        if limits := {key: value for key, value in stated.items() if value is not None}:
+        stated = vars(StopRules(trials, time, None, target, patience, min_improvement))
+        if limits := {rule: value for rule, value in stated.items() if value is not None}:
             study.note("limits", **limits)
-        workflow = _updated(
-            workflow,
-            "search",
-            trials=study.limits.get("trials"),
-            time=study.limits.get("seconds"),
-            deadline=deadline,
-        )
+        workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
         if isinstance(engine, str) and engine != workflow.engine.name:
             check_engine(engine)
             workflow = workflow.model_copy(update={"engine": workflow.engine.on(engine)})
         workflow = _updated(workflow, "engine", workers=workers)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
-        if study.completed:
+        if study.feasible:
             keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
@@ -215,9 +232,7 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun:
                 study,
                 engine,
                 _graph(workflow, study),
-                trials=workflow.search.trials,
-                seconds=workflow.search.time,
-                deadline=workflow.search.deadline,
+                workflow.search.rules,
                 begun=begun,
                 resources=resources,
                 watch=view.update,
@@ -228,7 +243,7 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun:
         if reason == INTERRUPTED:
             raise KeyboardInterrupt
         deadline = workflow.search.deadline
-        if workflow.model is None or not study.completed:
+        if workflow.model is None or not study.feasible:
             return
         if deadline is not None and clock.monotonic() - begun >= deadline:
             view.say("the best model is not tested, as the deadline has come: resume does it")
@@ -282,6 +297,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         epochs=workflow.training.epochs,
         batch_size=workflow.training.batch_size,
         seed=seed,
+        constraints=parse_constraints(workflow.objective.plain_constraints()),
     )
 
 
@@ -388,10 +404,11 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         lag: That of the lagged order, where the workflow states none.
 
     Raises:
-        InputError: There is no limit although the space is infinite, or the folder cannot have it.
+        InputError: No rule is sure to end the search, a starting point does not fit the space, or the folder cannot
+            have the study.
     """
     search = workflow.search
-    check_limit(space, search.allow_duplicates, search.trials, search.time)
+    search.rules.check_end(space, search.allow_duplicates)
     return Study(
         space,
         sampler=search.sampler,
@@ -401,7 +418,11 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         directory=folder,
         allow_duplicates=search.allow_duplicates,
         lag=None if search.order == "eager" else search.lag or lag,
-        about={"workflow": workflow.digest, "module": _module_digest(workflow)},
+        initial=search.initial,
+        warm_start=search.warm_start,
+        constraints=workflow.objective.plain_constraints(),
+        budget=search.trials,
+        about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
     )
 
 
@@ -414,8 +435,8 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
     workflow = load_workflow(folder / WORKFLOW)
     if study.settings.get("about", {}).get("workflow") != workflow.digest:
         raise InputError(
-            "it was changed since the study began: undo that, or run it as a new study (how long to search is told to "
-            "resume by --trials and --time)",
+            "it was changed since the study began: undo that, or run it as a new study (when to stop is told to "
+            "resume: --trials, --time, --target, ...)",
             file=folder / WORKFLOW,
         )
     stated = {"model": workflow.model, "function": workflow.function}
@@ -429,6 +450,11 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
     return workflow.model_copy(update={key: given[key] for key in ("model", "function") if given[key] is not None})
+
+
+def with_limits(workflow: Workflow, study: Study) -> Workflow:
+    """Returns a study's workflow with the stop rules that were stated on resume."""
+    return _updated(workflow, "search", **{setting: study.limits.get(rule) for setting, rule in RULES.items()})
 
 
 def _updated(workflow: Workflow, section: str, **settings: Any) -> Workflow:

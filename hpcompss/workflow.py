@@ -15,9 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
-from hpcompss.samplers import check_sampler
+from hpcompss.samplers import DEFAULT, check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
+from hpcompss.stopping import StopRules
 from hpcompss.training.data.specification import DataSpecification
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
@@ -63,12 +64,35 @@ def _named(key: str) -> Callable[[Any], Any]:
     return lambda value: {key: value} if isinstance(value, str) or callable(value) else value
 
 
+Figure = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Bounds(_Section):
+    """What a metric must keep to."""
+
+    min: Figure | None = None
+    max: Figure | None = None
+
+    @model_validator(mode="after")
+    def _some_room(self) -> Bounds:
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs a min, a max, or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: swap them")
+        return self
+
+
 class Objective(_Section):
-    """What is compared: a metric, which way it is better, and at which epoch of a trial it is read."""
+    """What is compared: a metric, which way it is better, at which epoch of a trial it is read, and within what."""
 
     metric: str
     direction: Literal["minimize", "maximize"]
     epoch: Literal["best", "last"] = "best"
+    constraints: dict[str, Bounds] = {}
+
+    def plain_constraints(self) -> dict[str, dict[str, float]]:
+        """Returns the constraints as a study takes them."""
+        return {metric: bounds.model_dump(exclude_none=True) for metric, bounds in self.constraints.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -84,13 +108,22 @@ class Objective(_Section):
         return data
 
 
-class Search(_Section):
-    """How the space is searched, and until when."""
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | os.PathLike) else value
 
-    sampler: str | dict[str, Any] = "random"
+
+class Search(_Section):
+    """How the space is searched, from where, and until when."""
+
+    sampler: str | dict[str, Any] = DEFAULT
     trials: Annotated[int, Field(ge=1)] | None = None
     time: Duration | None = None
     deadline: Duration | None = None
+    target: Figure | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    min_improvement: Annotated[Figure, Field(ge=0)] | None = None
+    initial: list[dict[str, Any]] = []
+    warm_start: Annotated[list[str], BeforeValidator(_as_list)] = []
     seed: Annotated[int, Field(ge=0)] | None = None
     allow_duplicates: bool = False
     order: Literal["eager", "lagged"] = "eager"
@@ -101,6 +134,15 @@ class Search(_Section):
         if self.lag is not None and self.order != "lagged":
             raise ValueError("lag belongs to the lagged order: add  order: lagged, or leave lag out")
         return self
+
+    @property
+    def rules(self) -> StopRules:
+        """When the search ends."""
+        return StopRules(**{rule: getattr(self, setting) for setting, rule in RULES.items()})
+
+
+RULES = {"time" if rule == "seconds" else rule: rule for rule in StopRules.__dataclass_fields__}
+"""The settings that say when a search ends, each with its name among the rules."""
 
 
 class Data(_Section):
@@ -206,8 +248,8 @@ class Workflow(_Section):
         if error.key is None or error.file is not None or self._source is None:
             return error
         path = _longest(tuple(error.key.split(".")), self._source)
-        located: InputError = self._source.error(error.message, path)
-        return located
+        place: InputError = self._source.error(error.message, path)
+        return InputError(error.message, file=place.file, line=place.line, column=place.column, key=error.key)
 
     @property
     def trial_resources(self) -> Resources:
@@ -242,16 +284,34 @@ class Workflow(_Section):
     @property
     def digest(self) -> str:
         """What tells two workflows apart: all but how long to search and where to run."""
-        plain = self.to_plain()
+        plain = self._unmoved()
         plain.pop("engine", None)
-        for section, key in ((plain, "model"), (plain, "function"), (plain.get("data", {}), "path")):
-            if key in section:
-                # A project that was moved is the same.
-                section[key] = Path(section[key]).name
         if self.space is not None:
             plain["space"] = self.parameters().to_json()
-        plain["search"] = {k: v for k, v in plain.get("search", {}).items() if k not in ("trials", "time", "deadline")}
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        search = {key: value for key, value in plain.get("search", {}).items() if key not in RULES}
+        search |= {"warm_start": [Path(each).name for each in self.search.warm_start]} if self.search.warm_start else {}
+        plain["search"] = search
+        return _digest(plain)
+
+    @property
+    def task(self) -> str:
+        """What decides, beside the configuration and the code, which value a trial has."""
+        plain = self._unmoved()
+        objective = {key: value for key, value in plain["objective"].items() if key != "constraints"}
+        parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
+        return _digest({**parts, "objective": objective})
+
+    def _unmoved(self) -> dict[str, Any]:
+        """Returns the settings without the folder of the project: one that was moved is the same."""
+        plain = self.to_plain()
+        for section, key in ((plain, "model"), (plain, "function"), (plain.get("data", {}), "path")):
+            if key in section:
+                section[key] = Path(section[key]).name
+        return plain
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:
@@ -534,6 +594,7 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
         ("", "function"),
         ("data", "function"),
         ("data", "path"),
+        ("search", "warm_start"),
         ("engine", "resources"),
     ):
         inside = resolved.get(section) if section else resolved
@@ -549,8 +610,10 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
 
 def _absolute(value: Any, path: Path_, source: _Source) -> Any:
     """Returns a path, or a reference to Python code, with its file's path made absolute; a Python object as it is."""
+    if isinstance(value, list):
+        return [_absolute(each, path, source) for each in value]
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if path[-1] in ("path", "resources"):
+    if path[-1] in ("path", "resources", "warm_start"):
         return str((source.base(path) / os.path.expanduser(value)).resolve()) if isinstance(value, str) else value
     if not isinstance(value, str):
         if source.file is None:
@@ -583,6 +646,7 @@ _PHRASES = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
@@ -619,7 +683,7 @@ def _first_error(error: ValidationError, source: _Source) -> InputError:
         return source.error(f"must be {expected}{also}, not {value!r}", path)
     if kind.startswith(("greater", "less")):
         bound = next(iter(context.values()))
-        return source.error(f"must be at least {bound}, not {value!r}", path)
+        return source.error(f"must be at least {bound:g}, not {value!r}", path)
     phrase = _PHRASES.get(kind, first["msg"][:1].lower() + first["msg"][1:])
     if any(at == path and sub["type"] == "literal_error" for at, sub in errors):
         phrase += " or auto"
@@ -629,6 +693,7 @@ def _first_error(error: ValidationError, source: _Source) -> InputError:
 def _setting(location: Sequence[str | int]) -> Path_:
     """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
     named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
+    named = 4 if location[:2] == ("objective", "constraints") else named
     return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
 
 
@@ -643,4 +708,6 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def _section(path: Path_) -> type[BaseModel]:
+    if path[:2] == ("objective", "constraints"):
+        return Bounds
     return _SECTIONS[str(path[0])] if path else Workflow

@@ -19,6 +19,8 @@ import pytest
 
 from hpcompss.journal import FolderLock
 from hpcompss.main import main
+from hpcompss.samplers import prediction
+from hpcompss.samplers.prediction import Prediction
 from hpcompss.space import Int, Space
 from hpcompss.study import Study
 
@@ -370,6 +372,16 @@ BAD_WORKFLOWS = {
         ["space.x={type: Float, min_value: 0, max_value: 1}", "search.sampler=random"],
         "workflow.yaml:5:1: search: a search of an infinite space needs a limit",
     ),
+    "a start outside the space": (
+        "",
+        ["search.initial=[{x: 3}, {x: 10}]"],
+        "--set search.initial=[{x: 3}, {x: 10}]: search.initial.1: Int 'x': 10 is outside 0 to 9",
+    ),
+    "a warm start from nowhere": (
+        "",
+        ["search.warm_start=nothing"],
+        "--set search.warm_start=nothing: search.warm_start: ",
+    ),
     "a missing module": ("", ["function=none.py:f"], "--set function=none.py:f: function: there is no file "),
 }
 
@@ -521,6 +533,91 @@ def test_a_module_that_was_changed_is_told_of(command, study):
     assert "warning: the model's file was changed since this study began" in output
 
 
+# Where a search begins and ends
+
+
+def test_a_search_begins_where_it_is_told(command, here):
+    _, output, _ = command("plan", "workflow.yaml", "--set", "search.initial=[{x: 7}, {}]", "--first", 4)
+    assert "  trial 0: x=7\n  trial 1: x=0\n  trial 2: x=1\n  trial 3: x=2\n" in output
+    assert command("run", "workflow.yaml", "--study", "new", "--set", "search.initial=[{x: 7}]", "--trials", 3)[0] == 0
+    assert [trial.configuration["x"] for trial in Study.load("new").trials] == [7, 0, 1]
+    assert command("resume", "new", "--trials", 10)[0] == 0
+    assert [trial.configuration["x"] for trial in Study.load("new").trials] == [7, 0, 1, 2, 3, 4, 5, 6, 8, 9]
+
+
+def test_a_search_learns_from_another(command, here, study):
+    (here / "workflow.yaml").write_text(WORKFLOW.replace("max_value: 9", "max_value: 6") + "resources: {cpu: 1}\n")
+    status, output, _ = command(
+        "run", "workflow.yaml", "--study", "new", "--set", "search.warm_start=done", "--trials", 2
+    )
+    assert status == 0
+    assert (
+        f"\nwarm start: 7 trials taken over from {here}/done, 3 left out (3: a value of 'x' is outside this space)\n"
+    ) in output
+    shutil.rmtree(study)
+    assert command("resume", "new", "--trials", 4)[0] == 0
+    assert (Study.load("new").started, Study.load("new").history.transferred) == (4, 7)
+
+
+def test_a_search_ends_at_its_target(command, here):
+    status, output, _ = command("run", "workflow.yaml", "--study", "new", "--target", 0.25, "--workers", 1)
+    assert status == 0
+    assert "\nstopped: the target 0.25 is reached (trial 5: 0.25)\n" in output
+    begun = Study.load("new").started
+    status, output, _ = command("resume", "new")
+    assert "stopped: the target 0.25 is reached (trial 5: 0.25)\n" in output
+    assert Study.load("new").started == begun
+    status, output, _ = command("resume", "new", "--target", 0)
+    assert "stopped: the space is exhausted" in output
+    assert Study.load("new").limits == {"target": 0.0}
+    _, output, _ = command("status", "new", "--json")
+    assert json.loads(output)["stopped"].startswith("the space is exhausted")
+
+
+def test_patience_on_the_command_line(command, here):
+    many = ["--set", "space.x.max_value=999", "--set", "space.x.min_value=6"]
+    status, output, _ = command("run", "workflow.yaml", "--study", "new", "--patience", 4, *many)
+    assert status == 0
+    assert "stopped: no improvement in the last 4 trials (the best is trial 0: 0.25)\n" in output
+    assert command("resume", "new", "--patience", 20)[0] == 0
+    assert Study.load("new").finished >= 21
+    _, output, _ = command("resume", "new")
+    assert "stopped: no improvement in the last 20 trials" in output
+
+
+def test_bad_stop_rules(command):
+    for option, message in (
+        ("--target=high", "must be a number, not 'high'"),
+        ("--target=nan", "must be a finite number, not nan"),
+        ("--patience=0", "must be at least 1, not 0"),
+    ):
+        status, _, errors = command("run", "workflow.yaml", option)
+        assert status == 2
+        assert errors.endswith(f"argument {option.partition('=')[0]}: {message}\n")
+
+
+def test_constraints_on_the_command_line(command, here):
+    objective = "objective={metric: loss, constraints: {size: {max: 3}}}"
+    (here / "model.py").write_text("def square(values): return {'loss': -values['x'], 'size': values['x']}\n")
+    status, output, _ = command("run", "workflow.yaml", "--study", "new", "--set", objective)
+    assert status == 0
+    assert "best: trial 3, loss -3\n" in output
+    status, output, _ = command("status", "new")
+    lines = output.splitlines()
+    assert lines[0] == "new: not running; 10 completed (6 infeasible), 0 failed"
+    assert lines[2].split() == ["trial", "loss", "epoch", "time", "constraints", "configuration"]
+    assert lines[3].split() == ["3", "-3", "-", "0.0", "s", "met", "x=3"]
+    assert lines[7].split() == ["9", "-9", "-", "0.0", "s", "size", "9", "is", "above", "3", "x=9"]
+    status, output, _ = command("run", "workflow.yaml", "--study", "none", "--set", objective.replace("3", "-1"))
+    assert status == 1
+    assert "no trial is feasible (10 completed (10 infeasible), 0 failed)\n" in output
+    assert command("best", "none")[0] == 1
+    (here / "model.py").write_text("def square(values): return values['x']\n")
+    status, output, errors = command("run", "workflow.yaml", "--study", "bad", "--set", objective)
+    assert status == 2
+    assert "failed in the same way (it reports no 'size', which a constraint bounds)" in errors
+
+
 # Looking at a study
 
 
@@ -529,8 +626,9 @@ def test_status(command, study):
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[0] == "done: not running; 9 completed, 1 failed"
-    assert lines[1].split() == ["trial", "loss", "epoch", "time", "configuration"]
-    assert lines[2].split()[:2] in (["5", "0.25"], ["6", "0.25"])
+    assert lines[1] == "stopped: the space is exhausted: all 10 configurations were tried"
+    assert lines[2].split() == ["trial", "loss", "epoch", "time", "configuration"]
+    assert lines[3].split()[:2] in (["5", "0.25"], ["6", "0.25"])
     assert lines[-1] == "1 trial failed: ValueError: three is not allowed"
     status, output, _ = command("status", study, "--json")
     result = json.loads(output)
@@ -630,7 +728,7 @@ def test_plan_as_json(command):
     status, output, _ = command("plan", FUNCTION, "--json")
     plan = json.loads(output)
     assert status == 0
-    assert (plan["combinations"], plan["sampler"], plan["seed"], plan["trials"]) == (None, "hyperopt", 7, 100)
+    assert (plan["combinations"], plan["sampler"], plan["seed"], plan["trials"]) == (None, "auto", 7, 100)
     assert [each["name"] for each in plan["space"]] == ["kernel", "length_scale", "degree", "penalty"]
     assert len(plan["first"]) == 5
     assert plan["resources"] == {"cpu": 1, "gpu": 0, "time_limit": 60}
@@ -641,6 +739,104 @@ def test_a_plan_tells_what_run_will_do(command):
     plan = json.loads(command("plan", FUNCTION, "--json", "--first", "3")[1])
     assert command("run", FUNCTION, "--study", "new", "--trials", 3)[0] == 0
     assert [trial.configuration for trial in Study.load("new").trials] == plan["first"]
+
+
+@pytest.fixture
+def promising(monkeypatch):
+    """Two predictions, in place of a model's."""
+    found = [Prediction({"x": 5}, 0.25, 0.125, 0.5), Prediction({"x": 6}, 1.0, 0.5, 0.0625)]
+    monkeypatch.setattr(prediction, "predict", lambda history, pending, count: found[:count] if len(history) else [])
+    return found
+
+
+def test_a_plan_of_a_study(command, study, promising):
+    for arguments in (["plan", study], ["plan", "workflow.yaml", "--study", study]):
+        status, output, errors = command(*arguments)
+        assert (status, errors) == (0, "predicting ...\n")
+        assert "combinations: 10\n" in output
+        assert "known: 10 trials have finished, the best 0.25\n" in output
+        assert "trial 0:" not in output
+        table = output[output.index("expected loss") :].splitlines()
+        assert [line.split() for line in table[1:3]] == [
+            ["0.25", "±", "0.12", "0.5", "x=5"],
+            ["1", "±", "0.5", "0.0625", "x=6"],
+        ]
+    plan = json.loads(command("plan", study, "--json")[1])
+    assert (plan["finished"], plan["combinations"]) == (10, 10)
+    assert plan["predicted"][0] == {"configuration": {"x": 5}, "value": 0.25, "deviation": 0.125, "improvement": 0.5}
+
+
+WIDE = """
+function: model.py:hill
+objective: {metric: height, direction: maximize}
+space:
+  x: {type: Int, min_value: 0, max_value: 99}
+  y: {type: Float, min_value: 0, max_value: 1}
+search: {sampler: random, trials: 25, seed: 1}
+"""
+
+
+@pytest.fixture
+def hill(here):
+    """The file of a workflow that is best, with 700, at x = 60 and y = 0.5."""
+    (here / "model.py").write_text(
+        "def hill(values): return {'height': 700 - (values['x'] - 60) ** 2 / 4 - 400 * (values['y'] - 0.5) ** 2}\n"
+    )
+    (here / "hill.yaml").write_text(WIDE)
+    return here / "hill.yaml"
+
+
+def test_what_is_promising_is_predicted_from_the_results(command, hill):
+    assert command("run", hill, "--study", "new")[0] == 0
+    status, output, _ = command("plan", "new")
+    assert status == 0
+    assert "expected height" in output
+    predicted = json.loads(command("plan", "new", "--json")[1])["predicted"]
+    assert len(predicted) == 10
+    best = predicted[0]
+    assert best["configuration"]["x"] == pytest.approx(60, abs=5)
+    assert best["configuration"]["y"] == pytest.approx(0.5, abs=0.1)
+    assert best["value"] == pytest.approx(700, abs=15)
+    assert 0 < best["improvement"] < 60
+
+
+@pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_a_search_ends_where_little_is_expected(command, hill, order):
+    sampler = ["--set", "search.sampler=gp", "--set", f"search.order={order}", "--workers", 1]
+    limits = ["--trials", 60, "--set", "search.min_improvement=0.5"]
+    status, output, _ = command("run", hill, "--study", "new", *sampler, *limits)
+    assert status == 0
+    assert re.search(r"\nstopped: the expected improvement, [\d.e-]+, is below 0.5\n", output)
+    study = Study.load("new")
+    assert 20 <= study.finished < 60
+    assert study.best.value > 699
+
+
+def test_what_the_default_sampler_chose_is_told(command, hill):
+    hill.write_text(WIDE.replace("sampler: random, ", ""))
+    _, output, _ = command("plan", hill)
+    assert "search: auto (gp: 25 trials are few enough for a model of all of them), seed 1, 25 trials\n" in output
+    status, output, _ = command("run", hill, "--study", "new", "--trials", 12)
+    assert status == 0
+    assert "sampler: gp (12 trials are few enough for a model of all of them)\n" in output
+    record = json.loads((hill.parent / "new" / "journal.jsonl").read_text().splitlines()[1])
+    assert (record["event"], record["name"]) == ("sampler", "gp")
+
+
+def test_a_plan_of_a_study_without_results(command, promising, here):
+    assert command("run", "workflow.yaml", "--study", "new", "--trials", 3)[0] == 0
+    lines = (here / "new" / "journal.jsonl").read_text().splitlines(keepends=True)
+    (here / "new" / "journal.jsonl").write_text(lines[0])
+    _, output, _ = command("plan", "new")
+    assert "known: 0 trials have finished\nnothing can be predicted" in output
+
+
+def test_a_plan_of_another_study(refused, study):
+    assert refused("plan", "workflow.yaml", "--set", "search.seed=2", "--study", study) == (
+        "done holds the study of another workflow: plan it alone with  hpcompss plan done"
+    )
+    assert refused("plan", study, "--study", study) == "done is a study's folder itself: leave --study out"
+    assert refused("plan", "workflow.yaml", "--study", "nothing").startswith("nothing holds no study")
 
 
 def test_a_plan_of_a_bad_workflow(refused):

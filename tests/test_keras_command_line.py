@@ -285,9 +285,33 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
     assert one.test == other.test
 
 
+@pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
+    """The widest network is the best one, and too large."""
+    initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.03), (12, 0.03))]
+    sections = workflow(
+        "build",
+        objective={"metric": "val_accuracy", "constraints": {"parameters": {"max": 700}}},
+        search={"trials": 4, "seed": 1, "order": order, "initial": initial},
+        training={"epochs": 3},
+    )
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    assert [trial.result.metrics["parameters"] for trial in study.trials if trial.result] == [1210, 310, 610, 910]
+    assert (study.completed, study.feasible) == (4, 2)
+    assert study.best.number == 2 and (study.trials[0].value or 0) > (study.best.value or 0)
+    assert os.listdir(tmp_path / "study" / "models") == ["trial-2.keras"]
+    assert keras.models.load_model(tmp_path / "study" / "best.keras").count_params() == 610
+    assert study.test is not None and study.test["number"] == 2
+
+
 @pytest.mark.parametrize(
     ("model", "sections", "message"),
     [
+        (
+            "build",
+            {"objective": {"metric": "val_accuracy", "constraints": {"latency": {"max": 3}}}},
+            r"objective.constraints.latency: the training reports no number 'latency'; known: ",
+        ),
         ("build", {"objective": "val_acc"}, "reports no number 'val_acc'; did you mean 'val_accuracy'?"),
         ("bild", {}, "has no 'bild'; did you mean 'build'?"),
         ("build_nothing", {}, r"build\(hp\) must return a Keras model, not None"),

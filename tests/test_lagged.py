@@ -8,7 +8,7 @@ import pytest
 
 from hpcompss.engines import Local
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.samplers import make_sampler
+from hpcompss.samplers import History, make_sampler
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.random import Random
 from hpcompss.space import Float, Int, Space
@@ -59,7 +59,7 @@ def configurations(of):
 def in_order(trials=24):
     """Returns the configurations that the lagged order means, made one after the other without any engine."""
     sampler, known = make_sampler(SAMPLER, space(), seed=3), []
-    state = SearchState.after(sampler, "minimize", [], LAG)
+    state = SearchState.after(sampler, History(space(), "minimize"), [], LAG)
     for number in range(trials):
         state = suggest(state, known[number - LAG] if number >= LAG else None)
         values = state.configuration
@@ -187,21 +187,25 @@ class Dry(Sampler):
 
 
 def test_a_trial_without_a_configuration_is_a_failed_record():
-    state = suggest(SearchState.after(Dry(space(), seed=0), "minimize", [], 1), None)
+    state = suggest(SearchState.after(Dry(space(), seed=0), History(space(), "minimize"), [], 1), None)
     record = reduce_trial(state, EXHAUSTED)
     assert (record.number, record.configuration, record.result.failure) == (0, {}, EXHAUSTED)
     assert len(suggest(state, record).history) == 0
 
 
 def test_a_state_is_never_changed():
-    state = suggest(SearchState.after(make_sampler("random", space(), seed=0), "minimize", [], 1), None)
+    state = suggest(
+        SearchState.after(make_sampler("random", space(), seed=0), History(space(), "minimize"), [], 1), None
+    )
     record = reduce_trial(state, Result(1.0))
     assert len(suggest(state, record).history) == len(suggest(state, record).history) == 1
     assert len(state.history) == 0
 
 
 def test_a_record_that_was_lost_counts_as_a_failed_trial():
-    state = suggest(SearchState.after(make_sampler("random", space(), seed=0), "minimize", [], 1), None)
+    state = suggest(
+        SearchState.after(make_sampler("random", space(), seed=0), History(space(), "minimize"), [], 1), None
+    )
     lost = Failure(FailureKind.DIED, "its node is gone")
     after = suggest(state, lost)
     assert len(after.history) == 1
@@ -210,7 +214,7 @@ def test_a_record_that_was_lost_counts_as_a_failed_trial():
 
 
 def test_the_best_value_in_a_history_is_in_the_direction_of_the_study():
-    state = SearchState.after(make_sampler("random", space(), seed=0), "maximize", [], 1)
+    state = SearchState.after(make_sampler("random", space(), seed=0), History(space(), "maximize"), [], 1)
     record = None
     for value in (1.0, 5.0, 3.0):
         state = suggest(state, record)

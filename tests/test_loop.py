@@ -17,6 +17,7 @@ from hpcompss.graph import FunctionGraph
 from hpcompss.journal import JournalError
 from hpcompss.loop import Loop, StudyFailed
 from hpcompss.space import Choice, Float, Int, Space
+from hpcompss.stopping import StopRules
 from hpcompss.study import Study
 from hpcompss.trial import FailureKind, Resources, TrialState
 
@@ -51,8 +52,9 @@ def events(folder, event):
     return text.count(f'"event": "{event}"')
 
 
-def watched(study, engine, function, watch=lambda snapshot: None, **limits):
-    return Loop(study, engine, FunctionGraph(function, study.metric), watch=watch, **limits).run()
+def watched(study, engine, function, watch=lambda snapshot: None, begun=None, **rules):
+    graph = FunctionGraph(function, study.metric)
+    return Loop(study, engine, graph, StopRules(**rules), watch=watch, begun=begun).run()
 
 
 # A search
@@ -339,7 +341,7 @@ def test_a_space_is_exhausted(two):
 )
 def test_a_search_without_end_is_refused(two, parameter, options, which):
     study = Study([parameter], **options)
-    with pytest.raises(InputError, match=f"a search {which}.* needs a limit: give the number of trials or the time"):
+    with pytest.raises(InputError, match=f"a search {which}.* needs a limit: give the number of trials, the time"):
         study.optimize(lambda values: 1.0, engine=two)
     assert study.started == 0
 
@@ -412,7 +414,7 @@ def test_a_task_that_returns_no_result_is_a_failed_trial(whole, two):
         def submit(self, engine, study, trial, resources):
             return engine.submit(lambda: None if trial.number else 3, resources=resources)
 
-    Loop(whole, two, Graph(None, "value"), trials=2).run()
+    Loop(whole, two, Graph(None, "value"), StopRules(trials=2)).run()
     assert {trial.result.failure.reason for trial in whole.trials} == {
         "it returned None, no result",
         "it returned 3, no result",
@@ -439,7 +441,7 @@ def test_what_happens_together_is_flushed_together(tmp_path, two, monkeypatch):
     turns, flushes = [], []
     real = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda number: flushes.append(real(number)))
-    with Study(Space([Int("x", 0, 999)]), directory=tmp_path / "study") as study:
+    with Study(Space([Int("x", 0, 999)]), sampler="random", directory=tmp_path / "study") as study:
         watched(study, two, lambda values: 1.0, turns.append, trials=200)
     assert len(flushes) <= len(turns) + 3, "one for the description, the first trials, the reason of the end"
     assert events(tmp_path / "study", "ask") == events(tmp_path / "study", "tell") == 200

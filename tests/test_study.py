@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import hpcompss
 from hpcompss.errors import InputError
 from hpcompss.journal import FolderLock, JournalError
-from hpcompss.samplers import SpaceExhausted
+from hpcompss.samplers import SAMPLERS, SpaceExhausted
+from hpcompss.samplers.random import Random
 from hpcompss.space import Boolean, Choice, Float, Int, Space
 from hpcompss.study import Study
 from hpcompss.trial import Failure, FailureKind, Result, TrialState
@@ -208,7 +209,7 @@ def asked(study, count):
     return [study.ask().configuration for _ in range(count)]
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid", {"name": "grid", "order": "shuffled"}, "hyperopt"])
+@pytest.mark.parametrize("sampler", [*SAMPLERS, {"name": "grid", "order": "shuffled"}])
 def test_a_seed_repeats_the_suggestions(six, sampler):
     assert asked(Study(six, sampler=sampler, seed=5), 4) == asked(Study(six, sampler=sampler, seed=5), 4)
 
@@ -223,7 +224,9 @@ def test_a_seed_that_is_drawn_repeats_them_too(space):
     assert study.seed != Study(space).seed
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid", {"name": "hyperopt", "startup_trials": 2}])
+@pytest.mark.parametrize(
+    "sampler", [*SAMPLERS, *({"name": name, "startup_trials": 2} for name in ("hyperopt", "tpe", "gp"))]
+)
 def test_every_configuration_of_a_finite_space_is_tried_once(six, sampler):
     study = Study(six, sampler=sampler, seed=3)
     tried = []
@@ -325,7 +328,7 @@ def test_a_trial_is_on_disk_when_ask_returns_and_its_value_when_tell_returns(six
 
 
 def test_a_batch_is_written_at_once(six, folder):
-    study = Study(six, directory=folder)
+    study = Study(six, sampler="random", directory=folder)
     trials = [study.suggest() for _ in range(3)]
     for trial in trials:
         study.record(trial.number, Result(1.0))
@@ -477,7 +480,7 @@ def test_a_master_that_came_between_the_look_and_the_lock_is_seen(six, folder, m
     def come_between(self, path):
         if not (folder / "journal.jsonl").exists():
             monkeypatch.setattr(FolderLock, "__init__", real)
-            Study(six, directory=folder, seed=9).close()
+            Study(six, sampler="random", directory=folder, seed=9).close()
         real(self, path)
 
     monkeypatch.setattr(FolderLock, "__init__", come_between)
@@ -584,7 +587,7 @@ def test_a_folder_whose_study_was_killed_as_it_was_made_is_taken(six, folder, le
 @pytest.fixture
 def lines(six, folder):
     """The lines of a journal of three trials, the second of which is running."""
-    with Study(six, directory=folder) as study:
+    with Study(six, sampler="random", directory=folder) as study:
         for _ in range(3):
             study.ask()
         study.tell(0, 1.0)
@@ -706,3 +709,42 @@ def test_a_folder_whose_disk_was_full_from_the_beginning_is_taken(six, folder, m
             Study(six, directory=folder)
     assert not FolderLock.is_held(folder)
     Study(six, directory=folder).close()
+
+
+# A sampler that chooses
+
+
+class Chosen(Random):
+    """Goes by the number of trials, as `auto` does."""
+
+    def __init__(self, space, *, seed, trials=None, allow_duplicates=False):
+        super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
+        self.choice = ("grid", f"{trials} trials are enough") if trials == 6 else ("random", "they are not")
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    monkeypatch.setitem(SAMPLERS, "chosen", f"{__name__}:Chosen")
+
+
+def test_a_choice_of_the_sampler_is_noted_once(six, folder, chosen):
+    with Study(six, sampler="chosen", budget=6, directory=folder) as study:
+        assert study.choice == ("grid", "6 trials are enough")
+        study.tell(study.ask(), 1.0)
+    with Study.resume(folder) as resumed:
+        assert resumed.choice == study.choice
+    header, first, *rest = journal_of(folder)
+    assert header["budget"] == 6
+    assert (first["event"], first["name"], first["reason"]) == ("sampler", "grid", "6 trials are enough")
+    assert "sampler" not in [record["event"] for record in rest]
+    assert Study(six, sampler="random").choice is None
+
+
+def test_a_workflow_tells_the_sampler_how_many_trials_there_will_be(chosen, tmp_path, capsys):
+    sections = {"function": lambda values: 1.0, "space": [Int("x", 0, 9)], "objective": "loss"}
+    with hpcompss.engines.Local(workers=1, cores=1) as engine:
+        search = {"sampler": "chosen", "trials": 6}
+        study = hpcompss.tune(**sections, search=search, study=tmp_path / "s", engine=engine)
+        assert "\nsampler: grid (6 trials are enough)\n" in capsys.readouterr().out
+        resumed = hpcompss.resume(tmp_path / "s", trials=7, function=lambda values: 1.0, engine=engine)
+    assert resumed.choice == study.choice == ("grid", "6 trials are enough")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space
+from hpcompss.stopping import StopRules
 from hpcompss.units import parse_duration, parse_memory
 from hpcompss.workflow import direction_of, load_workflow, make_workflow
 
@@ -81,6 +82,52 @@ def test_every_setting(load, tmp_path):
     assert vars(workflow.trial_resources) == {"cpu": 2, "gpu": 0.5, "memory": 2 * 10**9, "time_limit": 90}
     assert (workflow.engine.workers, workflow.engine.gpus) == (3, 1)
     assert (workflow.objective.direction, workflow.objective.epoch) == ("maximize", "last")
+
+
+def test_where_a_search_begins_and_ends(load, tmp_path):
+    text = "search: {initial: [{x: 2}], warm_start: old, target: 1, patience: 5, min_improvement: 0.01, time: 60}\n"
+    search = load(HEAD + SPACE + text).search
+    assert search.initial == [{"x": 2}]
+    assert search.warm_start == [f"{tmp_path}/old"]
+    assert search.rules == StopRules(seconds=60, target=1, patience=5, min_improvement=0.01)
+    search = load(HEAD + SPACE + "search: {warm_start: [a, ../b]}", "search.target=.5").search
+    assert search.warm_start == [f"{tmp_path}/a", f"{tmp_path.parent}/b"]
+    assert search.rules == StopRules(target=0.5)
+    moved = load(HEAD + SPACE, "search.warm_start=old")
+    assert moved.search.warm_start == [str(Path.cwd() / "old")]
+    assert moved.digest == load(HEAD + SPACE + "search: {warm_start: old}").digest
+
+
+OBJECTIVE = "function: model.py:f\n" + SPACE + "objective:\n  metric: loss\n  constraints:\n"
+
+
+def test_constraints(load):
+    objective = load(OBJECTIVE + "    size: {max: 1000000}\n    recall: {min: .5, max: 1}\n").objective
+    assert objective.plain_constraints() == {"size": {"max": 1e6}, "recall": {"min": 0.5, "max": 1}}
+
+
+BAD_CONSTRAINTS = {
+    "an unknown bound": ("size: {maxi: 3}", "6:12: objective.constraints.size.maxi: unknown key 'maxi'; did you mean"),
+    "a number": ("size: 3", "6:5: objective.constraints.size: must be a mapping of settings, not 3"),
+    "no bound": ("size: {}", "6:5: objective.constraints.size: a constraint needs a min, a max, or both"),
+    "swapped": ("size: {min: 2, max: 1}", "6:5: objective.constraints.size: min 2 is above max 1: swap them"),
+    "a word": ("size: {max: many}", "6:12: objective.constraints.size.max: must be a number, not 'many'"),
+    "a list": ("[size]", "5:3: objective.constraints: must be a mapping of settings, not ['size']"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_CONSTRAINTS.values(), ids=BAD_CONSTRAINTS)
+def test_a_bad_constraint(refused, text, message):
+    assert refused(f"{OBJECTIVE}    {text}\n").startswith(f"workflow.yaml:{message}")
+
+
+def test_the_task_is_what_decides_on_values(load):
+    workflow = load(HEAD + SPACE)
+    same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]
+    same.append("objective={metric: loss, constraints: {size: {max: 1}}}")
+    assert {load(HEAD + SPACE, each).task for each in same} == {workflow.task}
+    others = [load(HEAD + SPACE, each).task for each in ("objective=mse", "training.epochs=3", "function=a:b")]
+    assert len({workflow.task, *others}) == 4
 
 
 def test_every_kind_of_parameter(load):
@@ -327,7 +374,7 @@ BAD_SETTINGS = {
     ),
     "unknown sampler with options": (
         "search:\n  sampler: {name: tpo}",
-        "4:3: search.sampler: unknown sampler 'tpo'; known: grid, hyperopt, random",
+        "4:3: search.sampler: unknown sampler 'tpo'; did you mean 'tpe'?",
     ),
     "unknown option": (
         "search: {sampler: {name: grid, ordr: shuffled}}",
@@ -335,6 +382,13 @@ BAD_SETTINGS = {
     ),
     "a nameless sampler": ("search: {sampler: {order: x}}", "3:10: search.sampler: a sampler is given by its name"),
     "a number for a sampler": ("search: {sampler: 3}", "3:10: search.sampler: must be text, not 3"),
+    "a word for a target": ("search: {target: high}", "3:10: search.target: must be a number, not 'high'"),
+    "a target that is no number": ("search: {target: .nan}", "3:10: search.target: must be a finite number, not nan"),
+    "no patience": ("search: {patience: 0}", "3:10: search.patience: must be at least 1, not 0"),
+    "a loss of improvement": ("search: {min_improvement: -1}", "3:10: search.min_improvement: must be at least 0, not"),
+    "a mapping for a list": ("search: {initial: {x: 1}}", "3:10: search.initial: must be a list, not {'x': 1}"),
+    "no configuration": ("search: {initial: [x]}", "3:20: search.initial.0: must be a mapping of settings, not 'x'"),
+    "no folder": ("search: {warm_start: 3}", "3:10: search.warm_start: must be a list, not 3"),
     # Units
     "unknown unit": ("search: {time: 10x}", "3:10: search.time: has the unknown unit 'x': use s, m, h or d"),
     "no duration": (
@@ -696,13 +750,20 @@ def test_a_digest_tells_what_is_searched_from_how_long_and_where(load):
     same = [
         ["search.trials=9"],
         ["search.time=1h"],
+        ["search.target=0.5"],
+        ["search.patience=7"],
+        ["search.min_improvement=0.1"],
         ["engine.workers=7"],
         ["resources.cpu=1"],
-        ["search.sampler=random"],
+        ["search.sampler=auto"],
     ]
     assert {load(HEAD + SPACE, *each).digest for each in same} == {workflow.digest}
     others = [
         ["search.seed=1"],
+        ["search.sampler=random"],
+        ["search.initial=[{x: 1}]"],
+        ["search.warm_start=a"],
+        ["objective={metric: loss, constraints: {size: {max: 1}}}"],
         ["space.x.max_value=4"],
         ["objective=mse"],
         ["function=a:b"],

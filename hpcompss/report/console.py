@@ -91,11 +91,11 @@ class PlainView(View):
         study = snapshot.study
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         if len(snapshot.finished) > MANY:
-            best = f", best {figure(study.best.value)} (trial {study.best.number})" if study.completed else ""
+            best = f", best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
             self.say(f"{study.finished}{of} trials finished, {study.failed} failed{best}")
             return
         for trial in snapshot.finished:
-            best = f"  best {figure(study.best.value)} (trial {study.best.number})" if study.completed else ""
+            best = f"  best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
             self.say(f"trial {trial.number:>4}  {outcome(study, trial)}{best}  {study.finished}{of}")
             for warning in trial.result.warnings if trial.result else ():
                 self.say(f"trial {trial.number:>4}  warning: {warning}")
@@ -165,7 +165,7 @@ class LiveView(View):
         hidden = len(snapshot.running) - self.SHOWN
         if hidden > 0:
             parts.append(Text(f"... and {hidden} more running", style="dim"))
-        if study.completed:
+        if study.feasible:
             best = Text.assemble(
                 ("best  ", "bold"),
                 f"trial {study.best.number}  {study.metric} ",
@@ -201,7 +201,7 @@ class LiveView(View):
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         text = Text.assemble(
             (f"{study.finished}{of} done", "bold"),
-            f"  {study.completed} completed  ",
+            f"  {_completed(study)}  ",
             (f"{study.failed} failed", "red" if study.failed else "dim"),
             f"  {duration(time.monotonic() - self._begun)}",
             "" if left is None else f", about {duration(left)} left",
@@ -244,7 +244,15 @@ def outcome(study: Study, trial: Trial) -> str:
     if result.failure is not None:
         return f"failed after {duration(result.seconds)}: {result.failure.reason}"
     epoch = "" if result.epoch is None else f" at epoch {result.epoch}"
-    return f"{study.metric} {figure(result.value)}{epoch}  {duration(result.seconds)}"
+    breaches = study.breaches(trial)
+    infeasible = f" (infeasible: {breaches})" if breaches else ""
+    return f"{study.metric} {figure(result.value)}{epoch}{infeasible}  {duration(result.seconds)}"
+
+
+def _completed(study: Study) -> str:
+    """Returns how many trials have a value, and how many of those break a constraint."""
+    infeasible = study.completed - study.feasible
+    return f"{study.completed} completed" + (f" ({infeasible} infeasible)" if infeasible else "")
 
 
 def show_result(study: Study, console: Console) -> None:
@@ -253,8 +261,9 @@ def show_result(study: Study, console: Console) -> None:
     def say(text: str = "") -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    if not study.completed:
-        say(f"no trial has completed ({study.failed} failed)")
+    if not study.feasible:
+        what = f"is feasible ({_completed(study)}, " if study.completed else "has completed ("
+        say(f"no trial {what}{study.failed} failed)")
     else:
         best = study.best
         epoch = "" if best.result is None or best.result.epoch is None else f" at epoch {best.result.epoch}"
@@ -267,14 +276,14 @@ def show_result(study: Study, console: Console) -> None:
     if study.directory is not None:
         if (study.directory / BEST_MODEL).exists():
             say(f"best model: {study.directory / BEST_MODEL}")
-        for warning in study.best.result.warnings if study.completed and study.best.result is not None else ():
+        for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
 
 
 def is_untested(study: Study) -> bool:
     """Returns whether the best model has yet to be scored on the test set."""
-    if study.directory is None or not study.completed or not (study.directory / BEST_MODEL).exists():
+    if study.directory is None or not study.feasible or not (study.directory / BEST_MODEL).exists():
         return False
     return study.test is None or study.test["number"] != study.best.number
 
@@ -306,24 +315,30 @@ def show_status(study: Study, running: bool, console: Console) -> None:
     state = "running" if running else "not running"
     waiting = f", {unfinished} {'running' if running else 'to be tried again on resume'}" if unfinished else ""
     console.print(
-        f"{study.directory}: {state}; {study.completed} completed, {study.failed} failed{waiting}",
+        f"{study.directory}: {state}; {_completed(study)}, {study.failed} failed{waiting}",
         markup=False,
         soft_wrap=True,
     )
+    if not running and study.stopped:
+        console.print(f"stopped: {study.stopped}", markup=False, soft_wrap=True)
+    sign = -1 if study.direction == "maximize" else 1
     ranked = sorted(
         (trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.value is not None),
-        key=lambda trial: trial.value or 0.0,
-        reverse=study.direction == "maximize",
+        key=lambda trial: (study.breaches(trial) != "", sign * (trial.value or 0.0)),
     )
     if ranked:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("trial", study.metric, "epoch", "time"):
             table.add_column(name, justify="right", no_wrap=True)
+        if study.constraints:
+            table.add_column("constraints", no_wrap=True)
         table.add_column("configuration", no_wrap=True, overflow="ellipsis")
         for trial in ranked[:10]:
             result = trial.result
             epoch = "-" if result is None or result.epoch is None else str(result.epoch)
             seconds = "-" if result is None else duration(result.seconds)
-            table.add_row(str(trial.number), figure(trial.value), epoch, seconds, configuration(trial.configuration))
+            row = [str(trial.number), figure(trial.value), epoch, seconds]
+            row += [study.breaches(trial) or "met"] if study.constraints else []
+            table.add_row(*row, configuration(trial.configuration))
         console.print(table)
     _show_failures(study, lambda text: console.print(text, markup=False, soft_wrap=True))

@@ -48,17 +48,21 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "sampler": study.settings["sampler"],
         "counts": {
             "completed": study.completed,
+            **({"infeasible": study.completed - study.feasible} if study.constraints else {}),
             "failed": study.failed,
             "unfinished": study.started - study.finished,
         },
-        "best": trial_as_plain(study.best) if study.completed else None,
+        "stopped": study.stopped,
+        "best": trial_as_plain(study.best) if study.feasible else None,
         "test": study.test,
         "model": _model(study),
     }
     if trials:
         curves = _curves(study)
         plain["trials"] = [
-            trial_as_plain(trial) | ({"curves": curves[trial.number]} if trial.number in curves else {})
+            trial_as_plain(trial)
+            | ({"feasible": not study.breaches(trial)} if study.constraints and trial.value is not None else {})
+            | ({"curves": curves[trial.number]} if trial.number in curves else {})
             for trial in study.trials
         ]
     return plain
@@ -83,7 +87,7 @@ def as_csv(study: Study) -> str:
     )
     columns = ["number", "state", "value", "seconds", "epoch"]
     columns += [f"parameter:{name}" for name in study.space.names]
-    columns += [f"metric:{name}" for name in metrics] + ["reason"]
+    columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints) + ["reason"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
@@ -93,6 +97,7 @@ def as_csv(study: Study) -> str:
         row += [None, None] if result is None else [result.seconds, result.epoch]
         row += [trial.configuration.get(name) for name in study.space.names]
         row += [None if result is None else result.metrics.get(name) for name in metrics]
+        row += [study.breaches(trial) or None] * bool(study.constraints)
         row.append(result.failure.reason if result is not None and result.failure is not None else None)
         table.writerow(row)
     return text.getvalue()

@@ -1,23 +1,33 @@
-"""What a workflow would do, without training anything: its space, its first configurations, and what fits at once."""
+"""What a workflow would do, without training anything: its space, what it would try, and what fits at once."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from hpcompss.errors import InputError
+from hpcompss.journal import finite
 from hpcompss.loop import View
-from hpcompss.report.console import configuration, duration, short
-from hpcompss.samplers import SpaceExhausted
-from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter, Space
+from hpcompss.report.console import configuration, duration, figure, short
+from hpcompss.samplers import SpaceExhausted, prediction
+from hpcompss.samplers.prediction import Prediction
+from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter
+from hpcompss.study import Study
 from hpcompss.trial import Configuration, Resources
-from hpcompss.tuning import find_space, locating, open_engine, study_of
+from hpcompss.tuning import find_space, locating, open_engine, study_of, with_limits
 from hpcompss.workflow import Workflow
 
 __all__ = ["Plan", "make_plan", "show_plan"]
+
+SHOWN = 10
+"""How many predicted configurations are shown."""
 
 
 @dataclass(frozen=True)
@@ -26,59 +36,74 @@ class Plan:
 
     Attributes:
         workflow: The workflow.
-        space: Its space.
-        first: The first configurations that the sampler would try with nothing known yet.
+        study: Its study: one that is there, or one that has not begun.
+        first: The first configurations that a study that has not begun would try.
+        predicted: The most promising configurations that are untried, once trials have finished.
         slots: How many trials would run at once.
-        seed: The seed of ``first``.
     """
 
     workflow: Workflow
-    space: Space
+    study: Study
     first: list[Configuration]
+    predicted: list[Prediction]
     slots: int
-    seed: int
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the plan as plain data; an infinite count is None."""
-        search, resources = self.workflow.search, self.workflow.trial_resources
+        search, resources, space = self.workflow.search, self.workflow.trial_resources, self.study.space
+        choice = self.study.choice
         return {
-            "space": self.space.to_json(),
-            "combinations": None if self.space.count == math.inf else self.space.count,
+            "space": space.to_json(),
+            "combinations": None if space.count == math.inf else space.count,
             "sampler": search.sampler,
-            "seed": self.seed,
+            **({} if choice is None else {"chosen": {"name": choice[0], "reason": choice[1]}}),
+            "seed": self.study.seed,
             "trials": search.trials,
             "seconds": search.time,
             "first": self.first,
+            "finished": self.study.finished,
+            "predicted": finite([vars(each) for each in self.predicted]),
             "resources": {key: value for key, value in vars(resources).items() if value is not None},
             "at_once": self.slots,
         }
 
 
-def make_plan(workflow: Workflow, *, first: int = 5, view: View | None = None) -> Plan:
+def make_plan(workflow: Workflow, *, folder: Path | None = None, first: int = 5, view: View | None = None) -> Plan:
     """Returns what a workflow would do.
 
-    A Keras model's space is found by calling ``build``, in a worker; nothing is trained.
+    A Keras model's space is found by calling ``build``, in a worker; nothing is trained. Of a study that has begun the
+    space is known, and what its trials have shown.
 
     Args:
         workflow: The workflow.
-        first: How many configurations to show.
+        folder: The folder of the workflow's study, where it has begun.
+        first: How many configurations to show of a study that has not begun.
         view: Told what goes on meanwhile.
 
     Raises:
-        InputError: Something the user stated is wrong.
+        InputError: Something the user stated is wrong, or the study is another workflow's.
         UserCodeError: The user's module or ``build`` raises.
     """
+    view = view or View()
+    begun = None if folder is None else Study.load(folder)
+    if begun is not None and begun.settings.get("about", {}).get("workflow") != workflow.digest:
+        raise InputError(f"{folder} holds the study of another workflow: plan it alone with  hpcompss plan {folder}")
     with locating(workflow), open_engine(workflow) as engine:
-        space = find_space(workflow, engine, view)
+        study = study_of(workflow, find_space(workflow, engine, view)) if begun is None else begun
         slots = engine.capacity(workflow.trial_resources)
-    study = study_of(workflow, space)
+    if begun is None:
+        return Plan(workflow, study, _first(study, min(first, workflow.search.trials or first)), [], slots)
+    workflow = with_limits(workflow, begun)
+    with view.working("predicting"):
+        return Plan(workflow, study, [], prediction.predict(study.history, study.pending, SHOWN), slots)
+
+
+def _first(study: Study, count: int) -> list[Configuration]:
     shown: list[Configuration] = []
-    try:
-        for _ in range(min(first, workflow.search.trials or first)):
+    with contextlib.suppress(SpaceExhausted):
+        while len(shown) < count:
             shown.append(study.ask().configuration)
-    except SpaceExhausted:
-        pass
-    return Plan(workflow, space, shown, slots, study.seed)
+    return shown
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -90,23 +115,47 @@ def show_plan(plan: Plan, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("parameter", "values", "scale", "how many", "active only when"):
         table.add_column(name, overflow="fold", justify="right" if name == "how many" else "left")
-    for parameter in plan.space.parameters:
+    study = plan.study
+    for parameter in study.space.parameters:
         many = "infinite" if parameter.count == math.inf else f"{parameter.count:,}"
         table.add_row(parameter.name, _values(parameter), _scale(parameter), many, _conditions(parameter))
     console.print(table)
-    count = plan.space.count
+    count = study.space.count
     say(f"combinations: {'infinite' if count == math.inf else f'{count:,}'}")
     say()
     search = plan.workflow.search
     name = search.sampler if isinstance(search.sampler, str) else str(search.sampler.get("name"))
     limits = [f"{search.trials} trials"] if search.trials else []
     limits += [f"{duration(search.time)}"] if search.time else []
-    say(f"search: {name}, seed {plan.seed}{' (drawn)' if search.seed is None else ''}, {' or '.join(limits) or 'all'}")
+    limits += [f"the target {search.target:g}"] if search.target is not None else []
+    limits += [f"{search.patience} trials without improvement"] if search.patience else []
+    if study.choice is not None:
+        name += f" ({study.choice[0]}: {study.choice[1]})"
+    say(f"search: {name}, seed {study.seed}{' (drawn)' if search.seed is None else ''}, {' or '.join(limits) or 'all'}")
     for number, each in enumerate(plan.first):
         say(f"  trial {number}: {configuration(each)}")
+    if study.directory is not None:
+        _show_predicted(plan, console, say)
     say()
     say(f"one trial asks for {_asked(plan.workflow.trial_resources)}")
     say(f"at once on this machine: {plan.slots}")
+
+
+def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) -> None:
+    best = f", the best {figure(plan.study.best.value)}" if plan.study.feasible else ""
+    say(f"known: {plan.study.finished} trials have finished{best}")
+    if not plan.predicted:
+        say("nothing can be predicted: too few trials have finished, or all combinations were tried")
+        return
+    say("the most promising configurations that are untried:")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (f"expected {plan.study.metric}", "expected improvement"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+    for each in plan.predicted:
+        expected = f"{figure(each.value)} ± {each.deviation:.2g}"
+        table.add_row(expected, figure(each.improvement), configuration(each.configuration))
+    console.print(table)
 
 
 def _values(parameter: Parameter) -> str:

@@ -65,7 +65,7 @@ def draw_graph(study: Study, output: Path) -> Path:
     arrows = [_inner_arrows(place) for place in places.values()]
     for number, before in known.items():
         arrows += [_arrow(places, *edge, to=number) for edge in before if number in places and edge[0] in places]
-    best = study.best.number if study.completed else None
+    best = study.best.number if study.feasible else None
     nodes = [_trial(study.trials[number], place, number == best) for number, place in places.items()]
     lines = max((place.line for place in places.values()), default=0) + 1
     width = LEFT * 2 + COLUMN * min(PER_LINE, max(12, len(places)))

@@ -12,14 +12,24 @@ from hpcompss.samplers.base import Sampler, SpaceExhausted
 from hpcompss.samplers.history import History
 from hpcompss.space.space import Space
 
-__all__ = ["SAMPLERS", "History", "Sampler", "SpaceExhausted", "check_sampler", "make_sampler"]
+__all__ = ["DEFAULT", "SAMPLERS", "History", "Sampler", "SpaceExhausted", "check_sampler", "make_sampler"]
 
 SAMPLERS: dict[str, str] = {
+    "auto": "hpcompss.samplers.auto:Auto",
     "grid": "hpcompss.samplers.grid:Grid",
     "random": "hpcompss.samplers.random:Random",
+    "quasirandom": "hpcompss.samplers.quasirandom:Quasirandom",
     "hyperopt": "hpcompss.samplers.hyperopt:Hyperopt",
+    "tpe": "hpcompss.samplers.tpe:TreeParzen",
+    "gp": "hpcompss.samplers.gaussian_process:GaussianProcess",
 }
 """The samplers' classes as ``module:class``, imported when asked for."""
+
+DEFAULT = "auto"
+"""The sampler of a search that states none."""
+
+GIVEN = ("space", "seed", "allow_duplicates", "trials")
+"""The arguments of samplers that are no options."""
 
 KEY = "search.sampler"
 
@@ -30,6 +40,7 @@ def make_sampler(
     *,
     seed: int,
     allow_duplicates: bool = False,
+    trials: int | None = None,
     **options: Any,
 ) -> Sampler:
     """Returns the sampler of a name; one that was made elsewhere is returned as it is.
@@ -40,6 +51,7 @@ def make_sampler(
         space: What may vary.
         seed: Makes its choices repeatable.
         allow_duplicates: Whether a configuration may be suggested again.
+        trials: How many trials are planned, for a sampler that goes by it; None where that is not known.
         **options: More of the sampler's own arguments.
 
     Raises:
@@ -48,6 +60,8 @@ def make_sampler(
     if isinstance(sampler, Sampler):
         return sampler
     cls, arguments = _class_and_options(sampler, options)
+    if "trials" in inspect.signature(cls).parameters:
+        arguments["trials"] = trials
     try:
         return cls(space, seed=seed, allow_duplicates=allow_duplicates, **arguments)
     except InputError as error:
@@ -67,11 +81,10 @@ def _class_and_options(
     if not isinstance(name, str):
         raise InputError(f"a sampler is given by its name ({', '.join(SAMPLERS)}), not as {sampler!r}", key=KEY)
     if name not in SAMPLERS:
-        hint = "hyperopt has that algorithm" if name == "tpe" else nearest(name, SAMPLERS)
-        raise InputError(f"unknown sampler {name!r}; {hint}", key=KEY)
+        raise InputError(f"unknown sampler {name!r}; {nearest(name, SAMPLERS)}", key=KEY)
     module, _, attribute = SAMPLERS[name].partition(":")
     cls: type[Sampler] = getattr(importlib.import_module(module), attribute)
-    known = [each for each in inspect.signature(cls).parameters if each not in ("space", "seed", "allow_duplicates")]
+    known = [each for each in inspect.signature(cls).parameters if each not in GIVEN]
     for option in (*stated, *options):
         if option not in known:
             hint = nearest(str(option), known) if known else "it has none"

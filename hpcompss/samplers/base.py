@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from hpcompss.space.enumeration import Permutation
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
 
-__all__ = ["Sampler", "SpaceExhausted"]
+__all__ = ["Sampler", "SpaceExhausted", "check_count", "is_begun"]
 
 
 class SpaceExhausted(Exception):
@@ -89,3 +90,15 @@ class Sampler(abc.ABC):
             yield from (lattice.combination(shuffle(place)) for place in range(lattice.count))
         else:
             yield from (self.space.sample(generator) for _ in range(self.DRAWS))
+
+
+def is_begun(history: History, pending: Sequence[Configuration], startup_trials: int) -> bool:
+    """Returns whether the trials of the start-up are under way and enough of them have completed to learn from."""
+    completed = int((~history.failed).sum())
+    return completed >= math.ceil(startup_trials / 3) + 1 and completed + len(pending) >= startup_trials
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises `InputError` where an option is not a whole number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number above 0, not {value!r}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcompss.constraints import Constraint, total_violation
 from hpcompss.space.space import Key, Space
 from hpcompss.trial import Trial, TrialState
 
@@ -14,21 +18,31 @@ __all__ = ["History"]
 
 
 class History:
-    """The finished trials of a study, in the order in which they became known.
+    """The finished trials of a study, in the order in which they became known, after those of studies before it.
 
     Args:
         space: Their space.
         direction: ``"minimize"`` or ``"maximize"``.
+        constraints: What trials must keep to.
+
+    Attributes:
+        keys: The configurations that the study tried itself.
+        transferred: How many of the first trials are those of other studies.
     """
 
-    def __init__(self, space: Space, direction: str) -> None:
+    def __init__(self, space: Space, direction: str, constraints: Sequence[Constraint] = ()) -> None:
         self.space = space
-        self._direction = direction
+        self.direction = direction
+        self.constraints = tuple(constraints)
         self._sign = -1.0 if direction == "maximize" else 1.0
         self._units: NDArray[np.float64] = np.empty((16, len(space)))
         self._losses: NDArray[np.float64] = np.empty(16)
+        self._violations: NDArray[np.float64] = np.empty(16)
+        self._fidelities: NDArray[np.float64] = np.empty(16)
         self._count = 0
         self.keys: set[Key] = set()
+        self.transferred = 0
+        self._alignments: tuple[_Alignment, ...] = ()
 
     def __len__(self) -> int:
         return self._count
@@ -44,30 +58,114 @@ class History:
         return self._losses[: self._count]
 
     @property
+    def violations(self) -> NDArray[np.float64]:
+        """By how much constraints are violated, 0 where all hold: shape (trials,), NaN for a failed trial."""
+        return self._violations[: self._count]
+
+    @property
+    def fidelities(self) -> NDArray[np.float64]:
+        """The share of the full budget that each trial was given, above 0 and up to 1: shape (trials,)."""
+        return self._fidelities[: self._count]
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Whether each trial has no value: shape (trials,)."""
+        return np.isnan(self.losses)
+
+    @property
     def best(self) -> float | None:
-        """The best value, or None while no trial has completed."""
-        losses = self.losses[~np.isnan(self.losses)]
+        """The best value of the study's own feasible trials, or None while there is none."""
+        own = slice(self.transferred, self._count)
+        losses = self._losses[own][self._violations[own] == 0]
         return float(self._sign * losses.min()) if len(losses) else None
 
-    def append(self, trial: Trial) -> None:
-        """Adds a finished trial."""
-        if self._count == len(self._losses):
-            self._units = np.concatenate([self._units, np.empty_like(self._units)])
-            self._losses = np.concatenate([self._losses, np.empty_like(self._losses)])
-        self._units[self._count] = self.space.encode(trial.configuration)
-        succeeded = trial.state is TrialState.COMPLETE and trial.value is not None
-        self._losses[self._count] = self._sign * trial.value if succeeded and trial.value is not None else np.nan
-        self._count += 1
+    def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
+        """Adds a finished trial, which was given that share of the full budget."""
+        self._add(trial, fidelity)
         self.keys.add(self.space.key(trial.configuration))
+        if self._alignments and not np.isnan(self._losses[self._count - 1]):
+            self._align()
+
+    def transfer(self, trials: Iterable[Trial], *, comparable: bool = True) -> None:
+        """Adds finished trials of another study, before any of this one; what was tried there may be tried here.
+
+        Args:
+            trials: The trials, their configurations being of this space.
+            comparable: Whether a configuration has the same value there and here. Else their values are kept shifted,
+                by the median difference between each completed trial here and the nearest one there, as those come.
+        """
+        begin = self._count
+        for trial in trials:
+            self._add(trial, 1.0)
+        self.transferred = self._count
+        if not comparable:
+            self._alignments += (_Alignment(begin, self._count, self.losses[begin:].copy()),)
+
+    def _align(self) -> None:
+        """Shifts the values of trials from elsewhere as the latest trial says."""
+        latest, loss = self._units[self._count - 1], self._losses[self._count - 1]
+        aligned = []
+        for each in self._alignments:
+            place = slice(each.begin, each.end)
+            distances = np.where(np.isnan(each.losses), np.inf, _distances(self._units[place], latest))
+            if np.isfinite(distances).any():
+                each = dataclasses.replace(each, gaps=(*each.gaps, float(loss - each.losses[distances.argmin()])))
+                self._losses[place] = each.losses + np.median(each.gaps)
+            aligned.append(each)
+        self._alignments = tuple(aligned)
+
+    def _add(self, trial: Trial, fidelity: float) -> None:
+        if self._count == len(self._losses):
+            self._grow()
+        succeeded = trial.state is TrialState.COMPLETE and trial.value is not None
+        self._units[self._count] = self.space.encode(trial.configuration)
+        self._losses[self._count] = self._sign * trial.value if succeeded and trial.value is not None else np.nan
+        metrics = trial.result.metrics if trial.result is not None else {}
+        self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
+        self._fidelities[self._count] = fidelity
+        self._count += 1
 
     def copy(self) -> History:
         """Returns a history of the same trials that may be appended to without changing this one."""
-        copied = History(self.space, self._direction)
-        copied._units, copied._losses = self._units.copy(), self._losses.copy()
-        copied._count, copied.keys = self._count, set(self.keys)
+        copied = copy.copy(self)
+        for name in _ARRAYS:
+            setattr(copied, name, getattr(self, name).copy())
+        copied.keys = set(self.keys)
         return copied
 
     def extend(self, trials: Iterable[Trial]) -> None:
         """Adds finished trials in order."""
         for trial in trials:
             self.append(trial)
+
+    def _grow(self) -> None:
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.empty_like(array)]))
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """Trials of a study whose values are not those of this one, with what they had there.
+
+    Attributes:
+        begin: The first of them.
+        end: The one behind the last.
+        losses: Their losses there.
+        gaps: By how much the loss of each completed trial here exceeds that of the nearest one there.
+    """
+
+    begin: int
+    end: int
+    losses: NDArray[np.float64]
+    gaps: tuple[float, ...] = ()
+
+
+def _distances(units: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the distances of places, shape (n, parameters), to one; 1 in a column that one of two lacks."""
+    apart = np.where(np.isnan(units) & np.isnan(unit), 0.0, np.nan_to_num(np.abs(units - unit), nan=1.0))
+    distances: NDArray[np.float64] = apart.sum(axis=1)
+    return distances
+
+
+_ARRAYS = ("_units", "_losses", "_violations", "_fidelities")

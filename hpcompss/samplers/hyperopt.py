@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import logging
 import math
+import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, MissingExtraError, nearest
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.history import History
 from hpcompss.space.parameters import Boolean, Choice, Int, Parameter
@@ -19,11 +24,17 @@ from hpcompss.trial import Configuration
 
 __all__ = ["Hyperopt"]
 
-ALGORITHMS = ("tpe", "anneal")
+ALGORITHMS = ("tpe", "atpe", "anneal")
+
+Values = dict[str, list[float]]
+"""A configuration in Hyperopt's terms: a list of one value for each label."""
 
 GAMMA = 0.25
 CANDIDATES = 24
 """Hyperopt's own defaults."""
+
+ADAPTIVE_PROPOSALS = 3
+"""How many proposals of adaptive TPE are worth their cost, some 70 ms each, before a configuration is drawn."""
 
 STEPS = 10
 """Up to so many evenly spaced numbers TPE is told that they are steps. After 80 trials on a quadratic function of six
@@ -33,28 +44,34 @@ of steps loop over the trials in Python."""
 
 
 class Hyperopt(Sampler):
-    """Suggests with Hyperopt: its tree-structured Parzen estimator or its annealing.
+    """Suggests with Hyperopt: its tree-structured Parzen estimator (TPE), the adaptive form of that, or its annealing.
 
     TPE (Bergstra et al., 2011, "Algorithms for hyper-parameter optimization") models each parameter by itself, from the
     trials in which it was active. So the space is given to Hyperopt flat, each trial with its active parameters only,
     and of what Hyperopt suggests the inactive ones are dropped: the conditions stay exact, whatever their shape. A
     number is modelled on its own scale, the axis of the unit cube.
 
-    A trial that failed counts as the worst finished one. So does one that is still running, which keeps what TPE
+    Adaptive TPE (B. Arsenault, 2018) lets models that were trained beforehand choose TPE's settings, the trials that it
+    looks at, and which parameters to hold. It measures how each parameter goes with the loss, for which each trial must
+    have a value of it; where it was inactive, a random one is put that tells nothing.
+
+    A trial that failed or is infeasible counts as the worst feasible one; while none is feasible, the loss is by how
+    much the constraints are violated. A trial that is still running counts as the worst too, which keeps what TPE
     suggests at the same time apart (the constant liar of Ginsbourger et al., 2010, "Kriging is well-suited to
     parallelize optimization", with the worst value for the lie).
 
     Args:
         space: What may vary.
         seed: Makes its choices repeatable.
-        algorithm: ``"tpe"`` or ``"anneal"``.
+        algorithm: ``"tpe"``, ``"atpe"`` (which needs the extra ``atpe``) or ``"anneal"``.
         startup_trials: How many trials must have finished before the model is asked; until then, draws are random.
         gamma: Of n trials, TPE takes the best gamma * sqrt(n) for good ones.
         candidates: How many candidates TPE weighs for each value.
         allow_duplicates: Whether a configuration may be suggested again.
 
     Raises:
-        InputError: An argument is outside its range, or meant for the other algorithm.
+        InputError: An argument is outside its range, or meant for another algorithm.
+        MissingExtraError: ``atpe`` lacks a package.
     """
 
     def __init__(
@@ -78,6 +95,9 @@ class Hyperopt(Sampler):
             raise InputError(f"gamma must be a number above 0, not {gamma!r}")
         if algorithm != "tpe" and (gamma, candidates) != (GAMMA, CANDIDATES):
             raise InputError(f"gamma and candidates belong to tpe: leave them out for {algorithm}")
+        for package, module in (("lightgbm", "lightgbm"), ("scikit-learn", "sklearn")):
+            if algorithm == "atpe" and importlib.util.find_spec(module) is None:
+                raise MissingExtraError(package, "atpe", "hyperopt's atpe")
         self.algorithm = algorithm
         self.startup_trials = startup_trials
         self.gamma = gamma
@@ -87,7 +107,7 @@ class Hyperopt(Sampler):
         self, history: History, pending: Sequence[Configuration], number: int, generator: np.random.Generator
     ) -> Iterator[Configuration]:
         """Yields random draws at first, then what the algorithm suggests with one seed after the other."""
-        known = len(history) >= self.startup_trials and np.isfinite(history.losses).any()
+        known = len(history) >= self.startup_trials and np.isfinite(_losses(history)).any()
         if not known or self.space.count == 1:
             yield from (self.space.sample(generator) for _ in range(self.PROPOSALS))
             return
@@ -95,18 +115,52 @@ class Hyperopt(Sampler):
 
         domain = base.Domain(None, {_label(self.space, column): node for column, node in self._nodes()})
         documents = self._documents(history, pending)
+        suggest = self._adaptive(domain, documents) if self.algorithm == "atpe" else self._plain(domain, documents)
+        for _ in range(ADAPTIVE_PROPOSALS if self.algorithm == "atpe" else self.PROPOSALS):
+            yield self._configuration(suggest(int(generator.integers(2**31))))
+
+    def _plain(self, domain: Any, documents: list[dict[str, Any]]) -> Callable[[int], Values]:
+        """Returns the function that suggests with a seed, for TPE and annealing."""
+        from hyperopt import anneal, base, tpe
+
         trials = base.trials_from_docs(documents, validate=False)
-        suggest = self._suggest()
-        for _ in range(self.PROPOSALS):
-            (document,) = suggest([len(documents)], domain, trials, int(generator.integers(2**31)))
-            yield self._configuration(document["misc"]["vals"])
+        algorithm: Callable[..., Any] = anneal.suggest
+        if self.algorithm == "tpe":
+            settings = {"n_startup_jobs": 0, "n_EI_candidates": self.candidates, "gamma": self.gamma, "verbose": False}
+            algorithm = partial(tpe.suggest, **settings)
 
-    def _suggest(self) -> Callable[..., Any]:
-        from hyperopt import anneal, tpe
+        def suggest(seed: int) -> Values:
+            (document,) = algorithm([len(documents)], domain, trials, seed)
+            return dict(document["misc"]["vals"])
 
-        if self.algorithm == "anneal":
-            return anneal.suggest  # type: ignore[no-any-return]
-        return partial(tpe.suggest, n_startup_jobs=0, n_EI_candidates=self.candidates, gamma=self.gamma, verbose=False)
+        return suggest
+
+    def _adaptive(self, domain: Any, documents: list[dict[str, Any]]) -> Callable[[int], Values]:
+        """Returns the function that suggests with a seed, for adaptive TPE.
+
+        It does what ``hyperopt.atpe.suggest`` does, but for reading the models from disk every time, and for a mistake:
+        to that, an inactive parameter's value is text, and so is then every other value of it.
+        """
+        from hyperopt import atpe
+
+        config = atpe.Hyperparameter.createHyperparameterConfigForHyperoptDomain(domain)
+        losses = _positive([document["result"]["loss"] for document in documents])
+        chance = np.random.default_rng(self.seed).random((len(documents), len(self.space)))
+        columns = {_label(self.space, column): (column, each) for column, each in enumerate(self.space.parameters)}
+        results = []
+        for document, loss, row in zip(documents, losses, chance.tolist(), strict=True):
+            result = {"trial": document["tid"], "status": "ok", "loss": loss, "log": "", "time": 0.0}
+            for label, values in document["misc"]["vals"].items():
+                column, parameter = columns[label]
+                result[label] = (values or _observed(parameter, np.array([row[column]]))[0])[0]
+            results.append(result)
+
+        def suggest(seed: int) -> Values:
+            with _seeded(seed), _silent():
+                found = _adaptive_optimizer().recommendNextParameters(config, results, currentTrials=[])
+            return {label: [value] for label, value in found.items()}
+
+        return suggest
 
     def _nodes(self) -> Iterator[tuple[int, Any]]:
         """Yields the columns that vary, each with Hyperopt's description of it."""
@@ -126,7 +180,7 @@ class Hyperopt(Sampler):
     def _documents(self, history: History, pending: Sequence[Configuration]) -> list[dict[str, Any]]:
         """Returns the finished and the running trials as Hyperopt's documents."""
         units = np.vstack([history.units, *(self.space.encode(each) for each in pending)])
-        losses = np.concatenate([history.losses, np.full(len(pending), np.nan)])
+        losses = np.concatenate([_losses(history), np.full(len(pending), np.nan)])
         losses[~np.isfinite(losses)] = losses[np.isfinite(losses)].max()
         columns = {
             _label(self.space, column): _observed(parameter, units[:, column])
@@ -138,13 +192,76 @@ class Hyperopt(Sampler):
             for number, loss in enumerate(losses.tolist())
         ]
 
-    def _configuration(self, values: dict[str, list[float]]) -> Configuration:
+    def _configuration(self, values: Values) -> Configuration:
         unit = np.full(len(self.space), 0.5)
         for column, parameter in enumerate(self.space.parameters):
             if parameter.count != 1:
                 (value,) = values[_label(self.space, column)]
                 unit[column] = (value + 0.5) / parameter.count if _is_indexed(parameter) else value
         return self.space.decode(unit)
+
+
+@lru_cache(maxsize=1)
+def _adaptive_optimizer() -> Any:
+    """Returns adaptive TPE with its models, which take long to read and do not change."""
+    import sklearn.preprocessing  # noqa: F401  (Hyperopt uses it without importing it)
+    from hyperopt import atpe
+
+    optimizer = atpe.ATPEOptimizer()
+    optimizer.parameterModels = {name: _Predictor(model) for name, model in optimizer.parameterModels.items()}
+    return optimizer
+
+
+class _Predictor:
+    """A model that is not asked why: adaptive TPE asks it each time, uses no answer, and waits most of its time."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def predict(self, rows: list[list[float]], pred_contrib: bool = False) -> Any:
+        if pred_contrib:
+            return np.ones((len(rows), (len(rows[0]) + 1) * self._model.num_model_per_iteration()))
+        return self._model.predict(rows, num_threads=1)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds the global generators that Hyperopt draws from, and puts them back afterwards."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps Hyperopt from logging and from warning of what it handles itself."""
+    logger = logging.getLogger("hyperopt")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _positive(losses: list[float]) -> list[float]:
+    """Returns losses as adaptive TPE wants them: above 0, and small enough to compute their moments."""
+    array = np.array(losses)
+    array = array / max(1.0, np.abs(array).max() / 1e6)
+    return list((array - min(array.min(), 0.0) + (0.1 if array.min() <= 0 else 0.0)).tolist())
+
+
+def _losses(history: History) -> NDArray[np.float64]:
+    """Returns what is to be minimised, not finite where a trial is to count as the worst: shape (trials,)."""
+    feasible = np.where(history.violations == 0, history.losses, np.nan)
+    return feasible if np.isfinite(feasible).any() else history.violations
 
 
 def _label(space: Space, column: int) -> str:

@@ -104,6 +104,20 @@ class Space:
                 raise InputError(f"{name!r} is not active in this configuration: leave it out")
         return checked
 
+    def completed(self, configuration: Mapping[str, Any]) -> Configuration:
+        """Returns the active parameters with their values in ``configuration``, else their defaults.
+
+        Other names are left out. Raises `InputError` for a value outside its parameter, the key being its name.
+        """
+        complete: Configuration = {}
+        for parameter in self._active(complete):
+            name = parameter.name
+            try:
+                complete[name] = parameter.check(configuration[name]) if name in configuration else parameter.default
+            except InputError as error:
+                raise InputError(error.message, key=name) from None
+        return complete
+
     def key(self, configuration: Mapping[str, Value]) -> Key:
         """Returns a hashable value that two configurations share exactly where they are the same."""
         return tuple(configuration.get(name) for name in self.names)

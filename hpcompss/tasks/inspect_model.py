@@ -6,13 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from hpcompss.errors import HpcompssError
+from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
 from hpcompss.training.data import describe, load_data_once
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
-from hpcompss.training.job import Job
+from hpcompss.training.job import PARAMETERS, Job
 from hpcompss.trial import Failure
 
 __all__ = ["Inspection", "inspect_model"]
@@ -63,9 +63,13 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
 
 
 def _check_metric(keras: Any, job: Job, model: Any, sample: tuple[Any, Any]) -> None:
-    """Refuses an objective that the model does not report. Whatever else fails here will be told of in a trial."""
+    """Refuses what is asked of a metric the model does not report. Whatever else fails here is told of in a trial."""
     names: list[str] = []
     with contextlib.suppress(Exception):
         names = [name for figure in scored(keras, model, sample) for name in (figure, f"val_{figure}")]
     if names and job.metric not in names:
         raise unknown_metric(job.metric, names)
+    for constraint in job.constraints:
+        if names and constraint.metric not in (*names, PARAMETERS):
+            error = unknown_metric(constraint.metric, (*names, PARAMETERS))
+            raise InputError(error.message, key=f"objective.constraints.{constraint.metric}")

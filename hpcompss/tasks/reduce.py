@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpcompss.constraints import constrained
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
 
@@ -19,7 +20,7 @@ def reduce_trial(state: SearchState | Failure, outcome: object) -> Trial | Failu
         return state
     if state.configuration is None:
         return Trial(state.number, {}, TrialState.FAILED, Result(None, failure=EXHAUSTED))
-    result = result_from(outcome)
+    result = constrained(result_from(outcome), state.history.constraints)
     reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
     return Trial(state.number, state.configuration, reached, result)
 

@@ -8,17 +8,34 @@ configurations whatever finishes first, on one worker or a thousand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcompss.samplers.base import Sampler, SpaceExhausted
 from hpcompss.samplers.history import History
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Trial, TrialState
 
-__all__ = ["EXHAUSTED", "SearchState", "suggest"]
+__all__ = ["EXHAUSTED", "SearchState", "next_configuration", "suggest"]
 
 EXHAUSTED = Failure(FailureKind.EXCEPTION, "no untried configuration is found")
 """What a trial is given for a result that the sampler has no configuration for."""
+
+
+def next_configuration(
+    sampler: Sampler,
+    initial: Sequence[Configuration],
+    history: History,
+    pending: Sequence[Configuration],
+    number: int,
+) -> Configuration:
+    """Returns what trial ``number`` tries: the initial configurations in order, then what the sampler suggests.
+
+    Raises:
+        SpaceExhausted: The sampler has no untried configuration.
+    """
+    if number < len(initial):
+        return dict(initial[number])
+    return sampler.ask(history, pending, number - len(initial))
 
 
 @dataclass(frozen=True)
@@ -30,12 +47,14 @@ class SearchState:
         history: The finished trials that count by now, in the order of their numbers.
         pending: The configurations suggested since, the latest last; None for a trial that got none.
         number: The number of the latest suggestion; -1 before the first.
+        initial: What the first trials try, whatever the sampler.
     """
 
     sampler: Sampler
     history: History
     pending: tuple[Configuration | None, ...] = ()
     number: int = -1
+    initial: tuple[Configuration, ...] = ()
 
     @property
     def configuration(self) -> Configuration | None:
@@ -43,19 +62,27 @@ class SearchState:
         return self.pending[-1]
 
     @classmethod
-    def after(cls, sampler: Sampler, direction: str, trials: Iterable[Trial], lag: int) -> SearchState:
+    def after(
+        cls,
+        sampler: Sampler,
+        history: History,
+        trials: Iterable[Trial],
+        lag: int,
+        initial: Sequence[Configuration] = (),
+    ) -> SearchState:
         """Returns the state after the suggestion of the last of ``trials``, which have all finished.
 
         Args:
             sampler: What suggests.
-            direction: ``"minimize"`` or ``"maximize"``.
+            history: What was known before the first trial; it is not changed.
             trials: The trials from number 0 on.
             lag: How many numbers a result is behind the first suggestion that it counts for.
+            initial: What the first trials try.
         """
-        known = list(trials)
-        history = History(sampler.space, direction)
+        known, history = list(trials), history.copy()
         history.extend(trial for trial in known[:-lag] if trial.configuration)
-        return cls(sampler, history, tuple(trial.configuration or None for trial in known[-lag:]), len(known) - 1)
+        pending = tuple(trial.configuration or None for trial in known[-lag:])
+        return cls(sampler, history, pending, len(known) - 1, tuple(initial))
 
 
 def suggest(
@@ -82,7 +109,7 @@ def suggest(
     if configuration is None:
         try:
             tried = [each for each in pending if each is not None]
-            configuration = state.sampler.ask(history, tried, number)
+            configuration = next_configuration(state.sampler, state.initial, history, tried, number)
         except SpaceExhausted:
             configuration = None
     return dataclasses.replace(state, history=history, pending=(*pending, configuration), number=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -9,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hpcompss.constraints import total_violation
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
-from hpcompss.training.job import Job
+from hpcompss.training.job import PARAMETERS, Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, is_better
 
 __all__ = ["model_path", "save_model", "train", "train_suggested"]
@@ -66,16 +68,25 @@ def _train(job: Job, number: int, configuration: Configuration, folder: Path | N
         model = build_model(keras, hypermodel, hp)
         curves = fit_model(keras, job, hypermodel, hp, model, (data.x_train, data.y_train), (data.x_val, data.y_val))
         warnings = tuple(dict.fromkeys(hp.warnings))
+        metrics = {**_size(model), **curves.metrics}
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
-            return Result(None, curves.metrics, failure=failure, curves=curves.values, warnings=warnings)
-        if folder is not None and (to_beat is None or is_better(curves.value, to_beat, job.direction)):
+            return Result(None, metrics, failure=failure, curves=curves.values, warnings=warnings)
+        better = to_beat is None or is_better(curves.value, to_beat, job.direction)
+        if folder is not None and better and not total_violation(metrics, job.constraints):
             try:
                 save_model(model, model_path(folder, number))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)
-    return Result(curves.value, curves.metrics, epoch=curves.epoch, curves=curves.values, warnings=warnings)
+    return Result(curves.value, metrics, epoch=curves.epoch, curves=curves.values, warnings=warnings)
+
+
+def _size(model: Any) -> dict[str, float]:
+    """Returns how many parameters a model has, as a metric; nothing for one that was never called."""
+    with contextlib.suppress(ValueError):
+        return {PARAMETERS: float(model.count_params())}
+    return {}
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hpcompss.constraints import Constraint
 from hpcompss.training.data import DataSpecification
 
-__all__ = ["Job"]
+__all__ = ["PARAMETERS", "Job"]
+
+
+PARAMETERS = "parameters"
+"""The metric that every Keras trial reports beside those of its model: how many parameters that has."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Job:
         epochs: How many epochs, or None to leave it to the model's own ``fit``.
         batch_size: Samples a step, or None for Keras's default or the model's own ``fit``.
         seed: Makes initial weights and the order of samples repeatable, with the trial's number.
+        constraints: What a model must keep to for its trial to be feasible.
     """
 
     model: Any
@@ -33,3 +39,4 @@ class Job:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
+    constraints: tuple[Constraint, ...] = ()

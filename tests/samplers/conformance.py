@@ -2,6 +2,8 @@
 
 class TestRandom(SamplerConformance):
     sampler = "random"
+
+One that learns from results is a subclass of `LearnerConformance`, and has to show it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpcompss.constraints import Constraint
 from hpcompss.samplers import History, Sampler, SpaceExhausted, make_sampler
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Parameter, Space
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Trial, TrialState
@@ -48,6 +51,13 @@ CONDITIONAL: list[Parameter] = [
 ]
 """A space of (1 + 2 + 4) * (3 + 3) + 3 combinations: an Int parent, twins under one name, a child of two parents."""
 
+ROUNDED: list[Parameter] = [
+    Int("log", 1, 3, sampling="log"),
+    Int("reverse", 1, 3, sampling="reverse_log"),
+    Float("stepped", 0, 0.3, step=0.1),
+]
+"""A space of 3 * 3 * 4 combinations whose values are reached only if rounding is right."""
+
 FINITE: dict[str, Space] = {
     "one parameter": Space([Int("x", 0, 99)]),
     "every kind": Space(KINDS),
@@ -75,26 +85,37 @@ INFINITE: dict[str, Space] = {
 }
 
 
-def finished(number: int, configuration: Configuration, value: float | None) -> Trial:
-    """Returns a trial that gave ``value``, or failed where that is None."""
-    if value is None:
-        failure = Failure(FailureKind.EXCEPTION, "no luck")
-        return Trial(number, configuration, TrialState.FAILED, Result(None, failure=failure))
-    return Trial(number, configuration, TrialState.COMPLETE, Result(value))
+SIZE = Constraint("size", max=1.0)
+"""What `history_of` bounds where it is given sizes."""
 
 
-def history_of(space: Space, values: Sequence[float | None], direction: str = "minimize") -> History:
-    """Returns a history of random configurations with these values."""
+def finished(number: int, configuration: Configuration, value: float | None, size: float | None = None) -> Trial:
+    """Returns a trial that gave ``value``, or failed where that is None or NaN; ``size`` is a metric."""
+    if value is None or math.isnan(value):
+        kind = FailureKind.EXCEPTION if value is None else FailureKind.NOT_FINITE
+        return Trial(number, configuration, TrialState.FAILED, Result(None, failure=Failure(kind, "no luck")))
+    metrics = {} if size is None else {SIZE.metric: size}
+    return Trial(number, configuration, TrialState.COMPLETE, Result(value, metrics))
+
+
+def history_of(
+    space: Space,
+    values: Sequence[float | None],
+    direction: str = "minimize",
+    sizes: Sequence[float | None] | None = None,
+) -> History:
+    """Returns a history of random configurations with these values; trials of a size above 1 are infeasible."""
     generator = np.random.default_rng(42)
-    history = History(space, direction)
-    history.extend(finished(number, space.sample(generator), value) for number, value in enumerate(values))
+    history = History(space, direction, [] if sizes is None else [SIZE])
+    for number, (value, size) in enumerate(zip(values, sizes or [None] * len(values), strict=True)):
+        history.append(finished(number, space.sample(generator), value, size))
     return history
 
 
 def random_values(count: int) -> list[float | None]:
-    """Returns values of which one in seven is a failure."""
-    generator = np.random.default_rng(7)
-    return [None if number % 7 == 3 else float(generator.normal()) for number in range(count)]
+    """Returns values of which one in seven is a failure, and one in eleven is NaN."""
+    values = np.random.default_rng(7).normal(size=count).tolist()
+    return [None if n % 7 == 3 else math.nan if n % 11 == 5 else value for n, value in enumerate(values)]
 
 
 class SamplerConformance:
@@ -114,7 +135,7 @@ class SamplerConformance:
 
     # What it suggests
 
-    @pytest.mark.parametrize(("trials", "pending"), [(0, 0), (0, 50), (1, 0), (2, 1), (30, 0), (31, 50), (1000, 10)])
+    @pytest.mark.parametrize(("trials", "pending"), [(0, 0), (0, 200), (1, 0), (2, 1), (30, 0), (31, 200), (2000, 10)])
     def test_suggestions_are_valid(self, space: Space, trials: int, pending: int) -> None:
         history = history_of(space, random_values(trials))
         running = [space.sample(np.random.default_rng(number)) for number in range(pending)]
@@ -138,6 +159,36 @@ class SamplerConformance:
         values: list[float | None] = [*([1.0] * 10), *([2.0] * 10), None, 1e300, -1e300, 1e-300, *([1.0] * 10)]
         configuration = self.make(space, allow_duplicates=True).ask(history_of(space, values), [], 40)
         assert space.validate(configuration) == configuration
+
+    @pytest.mark.parametrize(
+        "sizes",
+        [[2.0, 0.0], [2.0], [math.inf], [None], [math.nan], [1.0], [0.0] + [5.0] * 29],
+        ids=["some", "all", "infinite", "missing", "NaN", "at the bound", "all but one"],
+    )
+    def test_infeasible_trials_are_no_obstacle(self, space: Space, sizes: list[float | None]) -> None:
+        history = history_of(space, random_values(30), sizes=(sizes * 30)[:30])
+        configuration = self.make(space, allow_duplicates=True).ask(history, [space.default] * 5, 35)
+        assert space.validate(configuration) == configuration
+
+    def test_a_configuration_may_have_many_values(self, space: Space) -> None:
+        history = History(space, "maximize")
+        history.extend(finished(number, space.default, value) for number, value in enumerate(random_values(40)))
+        running = [space.default] * 20
+        assert space.validate(self.make(space).ask(history, running, 60)) != space.default
+        again = self.make(space, allow_duplicates=True).ask(history, running, 60)
+        assert space.validate(again) == again
+
+    def test_trials_of_other_studies_are_no_obstacle(self, space: Space) -> None:
+        generator = np.random.default_rng(0)
+        history = History(space, "minimize")
+        for comparable in (True, False):
+            trials = [finished(n, space.sample(generator), value) for n, value in enumerate(random_values(30))]
+            history.transfer(trials, comparable=comparable)
+        sampler = self.make(space)
+        for number in range(3):
+            configuration = sampler.ask(history, [], number)
+            assert space.validate(configuration) == configuration
+            history.append(finished(number, configuration, float(number)))
 
     def test_the_direction_is_only_a_sign(self, space: Space) -> None:
         values = random_values(30)
@@ -165,6 +216,14 @@ class SamplerConformance:
         assert first == again[::-1] == fresh == carried
         np.testing.assert_equal((history.units, history.losses, history.keys, pending), before)
 
+    def test_what_was_asked_before_makes_no_difference(self) -> None:
+        space = Space([*CONDITIONAL, *([] if self.finite_only else [Float("x", 0, 1)])])
+        sampler, history = self.make(space), history_of(space, random_values(39))
+        for number in range(39, 45):
+            configuration = sampler.ask(history, [], number)
+            assert configuration == self.make(space).ask(history, [], number)
+            history.append(finished(number, configuration, -1.0 * number))
+
     def test_other_seeds_of_chance_are_left_alone(self, space: Space) -> None:
         np.random.seed(3)
         random.seed(3)
@@ -184,8 +243,9 @@ class SamplerConformance:
 
     # Duplicates
 
-    def test_a_finite_space_is_used_up_without_repeating(self) -> None:
-        space = FINITE["conditional"]
+    @pytest.mark.parametrize("parameters", [CONDITIONAL, ROUNDED], ids=["conditional", "rounded"])
+    def test_a_finite_space_is_used_up_without_repeating(self, parameters: list[Parameter]) -> None:
+        space = Space(parameters)
         count = int(space.count)
         sampler, history = self.make(space), History(space, "minimize")
         pending: list[Trial] = []
@@ -233,3 +293,44 @@ class SamplerConformance:
         for number in range(35):
             history.append(finished(number, sampler.ask(history, [], number), -float(number)))
         assert len(history.keys) == 35
+
+
+class LearnerConformance(SamplerConformance):
+    """What every sampler must do that learns from results."""
+
+    @pytest.mark.parametrize("how", ["failed", "infeasible"])
+    def test_it_learns_where_trials_fail(self, how: str) -> None:
+        space = Space([Float("x", 0, 1), Choice("kind", ["a", "b"])])
+        shares = []
+        for seed in range(5):
+            history = History(space, "minimize", [SIZE])
+            sampler, generator = self.make(space, seed), np.random.default_rng(seed)
+            for number in range(50):
+                configuration = space.sample(generator) if number < 30 else sampler.ask(history, [], number)
+                x = float(configuration["x"])
+                lost = x > 0.6
+                value = None if lost and how == "failed" else 1 - x
+                history.append(finished(number, configuration, value, 2.0 if lost else 0.5))
+            shares.append(np.mean(history.units[30:, 0] > 0.6))
+            assert history.best is not None
+            assert history.best < 0.45
+        assert np.mean(shares) < 0.6
+
+    def test_it_learns_which_value_is_good(self) -> None:
+        space = Space([Int("units", 1, 64, sampling="log"), Choice("kind", list("abcde")), Float("rest", 0, 1)])
+
+        def loss(configuration: Configuration) -> float:
+            distance = abs(math.log2(int(configuration["units"])) - 4)
+            return distance + 2 * (configuration["kind"] != "d") + 0.1 * float(configuration["rest"])
+
+        found: dict[str, list[float]] = {"guided": [], "blind": []}
+        for seed in range(6):
+            sampler, generator = self.make(space, seed), np.random.default_rng(seed)
+            history, blind = History(space, "minimize"), []
+            for number in range(50):
+                configuration = sampler.ask(history, [], number)
+                history.append(finished(number, configuration, loss(configuration)))
+                blind.append(loss(space.sample(generator)))
+            found["guided"].append(float(np.sort(history.losses)[:10].mean()))
+            found["blind"].append(float(np.sort(blind)[:10].mean()))
+        assert np.median(found["guided"]) < 0.6 * np.median(found["blind"])

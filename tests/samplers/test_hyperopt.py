@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+import importlib.util
 import math
 import statistics
 import subprocess
@@ -9,53 +11,35 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcompss.errors import InputError
-from hpcompss.samplers import History, Sampler
-from hpcompss.samplers.hyperopt import Hyperopt
+from hpcompss.errors import InputError, MissingExtraError
+from hpcompss.samplers import History
+from hpcompss.samplers.hyperopt import Hyperopt, _seeded, _silent
 from hpcompss.samplers.random import Random
 from hpcompss.space import Boolean, Choice, Condition, Float, Int, Space
 from hpcompss.trial import Configuration
-from tests.samplers.conformance import SamplerConformance, finished, history_of, random_values
+from tests.samplers.conformance import LearnerConformance, finished, history_of, random_values
+from tests.samplers.problem import SPACE, best_of, in_parallel, learned, spacing
 
-SPACE = Space(
-    [
-        Choice("model", ["line", "parabola"]),
-        Float("slope", -1, 1, parent_name="model", parent_values="line"),
-        Float("x", -5, 5, parent_name="model", parent_values="parabola"),
-        Float("rate", 1e-6, 1, sampling="log"),
-        Int("units", 1, 8),
-    ]
-)
+needs_atpe = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="needs lightgbm")
 
 
-def loss(configuration: Configuration) -> float:
-    """Is 0 at x = 2, rate = 1e-3, units = 6 of the parabola, and at least 3 on the line."""
-    if configuration["model"] == "line":
-        shape = 3 + abs(float(configuration["slope"]))
-    else:
-        shape = (float(configuration["x"]) - 2) ** 2 / 4
-    return shape + (math.log10(float(configuration["rate"])) + 3) ** 2 / 3 + abs(int(configuration["units"]) - 6) / 4
-
-
-def best_of(sampler: Sampler, trials: int) -> float:
-    history = History(sampler.space, "minimize")
-    for number in range(trials):
-        configuration = sampler.ask(history, [], number)
-        history.append(finished(number, configuration, loss(configuration)))
-    return float(np.nanmin(history.losses))
-
-
-class TestTpe(SamplerConformance):
+class TestTpe(LearnerConformance):
     sampler = {"name": "hyperopt", "startup_trials": 5}  # noqa: RUF012
 
 
-class TestAnneal(SamplerConformance):
+class TestAnneal(LearnerConformance):
     sampler = {"name": "hyperopt", "algorithm": "anneal", "startup_trials": 1}  # noqa: RUF012
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "anneal"])
+@needs_atpe
+class TestAdaptive(LearnerConformance):
+    sampler = {"name": "hyperopt", "algorithm": "atpe", "startup_trials": 10}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "anneal", pytest.param("atpe", marks=needs_atpe)])
 def test_it_beats_random_search(algorithm: str) -> None:
-    guided = [best_of(Hyperopt(SPACE, seed=seed, algorithm=algorithm), 60) for seed in range(10)]
+    seeds = 4 if algorithm == "atpe" else 10
+    guided = [best_of(Hyperopt(SPACE, seed=seed, algorithm=algorithm), 60) for seed in range(seeds)]
     blind = [best_of(Random(SPACE, seed=seed), 60) for seed in range(10)]
     assert statistics.median(guided) < 0.5 * statistics.median(blind)
 
@@ -65,32 +49,6 @@ def test_at_first_it_draws_like_random_search() -> None:
     assert Hyperopt(SPACE, seed=4).ask(history, [], 19) == Random(SPACE, seed=4).ask(history, [], 19)
     history = history_of(SPACE, [None] * 30)
     assert Hyperopt(SPACE, seed=4).ask(history, [], 30) == Random(SPACE, seed=4).ask(history, [], 30)
-
-
-def learned(space: Space, trials: int, seed: int = 0) -> History:
-    """Returns a history of random configurations with their losses."""
-    generator = np.random.default_rng(seed)
-    history = History(space, "minimize")
-    for number in range(trials):
-        configuration = space.sample(generator)
-        history.append(finished(number, configuration, loss(configuration)))
-    return history
-
-
-def in_parallel(sampler: Sampler, history: History, count: int, known: bool) -> list[Configuration]:
-    """Returns what is suggested to so many workers at once, each knowing of the others' trials or not."""
-    pending: list[Configuration] = []
-    for number in range(count):
-        pending.append(sampler.ask(history, pending if known else [], len(history) + number))
-    return pending
-
-
-def spacing(configurations: list[Configuration], space: Space) -> float:
-    """Returns the median distance to the nearest other one in the unit cube."""
-    points = np.array([space.encode(each) for each in configurations])
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    return float(np.median(distances.min(axis=1)))
 
 
 def test_running_trials_keep_suggestions_apart() -> None:
@@ -184,11 +142,45 @@ def test_the_scale_is_the_parameters_own() -> None:
 
 
 def test_options_reach_hyperopt() -> None:
-    history = learned(SPACE, 60)
+    history = learned(60)
     plain = Hyperopt(SPACE, seed=0).ask(history, [], 60)
     changes: list[dict[str, Any]] = [{"gamma": 2.0}, {"candidates": 1}, {"startup_trials": 61}, {"algorithm": "anneal"}]
     for options in changes:
         assert Hyperopt(SPACE, seed=0, **options).ask(history, [], 60) != plain
+
+
+@needs_atpe
+def test_adaptive_tpe_is_hyperopts_own() -> None:
+    from hyperopt import atpe, base, hp
+
+    space = Space([Float("x", 0, 1), Float("y", 0, 1), Choice("c", ["a", "b", "c"])])
+    generator = np.random.default_rng(0)
+    history = History(space, "minimize")
+    for number in range(40):
+        configuration = space.sample(generator)
+        history.append(finished(number, configuration, 1 + (float(configuration["x"]) - 0.3) ** 2))
+    documents = Hyperopt(space, seed=0)._documents(history, [])
+    for document in documents:
+        document["book_time"] = document["refresh_time"] = datetime.datetime.now()
+    nodes = {"000000003": hp.uniform("000000003", 0, 1), "000000002": hp.uniform("000000002", 0, 1)}
+    domain = base.Domain(None, {**nodes, "000000001": hp.randint("000000001", 3)})
+    trials = base.trials_from_docs(documents, validate=False)
+    for number in range(40, 45):
+        seed = int(np.random.default_rng([0, number]).integers(2**31))
+        with _seeded(seed), _silent():
+            (expected,) = atpe.suggest([40], domain, trials, seed)
+        (x,), (y,), (c,) = (expected["misc"]["vals"][label] for label in sorted(nodes | {"000000001": 0}, reverse=True))
+        found = Hyperopt(space, seed=0, algorithm="atpe").ask(history, [], number)
+        assert found == {"x": x, "y": y, "c": "abc"[int(c)]}
+
+
+@pytest.mark.parametrize(("module", "package"), [("lightgbm", "lightgbm"), ("sklearn", "scikit-learn")])
+def test_a_missing_package_is_told_with_its_extra(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else name)
+    with pytest.raises(MissingExtraError) as caught:
+        Hyperopt(SPACE, seed=0, algorithm="atpe")
+    assert str(caught.value) == f"hyperopt's atpe needs {package}: install it with  pip install 'hpcompss[atpe]'"
+    assert Hyperopt(SPACE, seed=0).algorithm == "tpe"
 
 
 def test_hyperopt_is_imported_only_when_asked() -> None:
@@ -209,6 +201,7 @@ def test_hyperopt_is_imported_only_when_asked() -> None:
         ({"candidates": 2.5}, "candidates must be a whole number above 0, not 2.5"),
         ({"gamma": 0}, "gamma must be a number above 0, not 0"),
         ({"gamma": float("inf")}, "gamma must be a number above 0, not inf"),
+        ({"algorithm": "atpe", "candidates": 5}, "gamma and candidates belong to tpe: leave them out for atpe"),
         ({"algorithm": "anneal", "gamma": 0.5}, "gamma and candidates belong to tpe: leave them out for anneal"),
     ],
 )

@@ -5,10 +5,14 @@ from typing import Any
 import pytest
 
 from hpcompss.errors import InputError
-from hpcompss.samplers import SAMPLERS, check_sampler, make_sampler
+from hpcompss.samplers import DEFAULT, SAMPLERS, check_sampler, make_sampler
+from hpcompss.samplers.auto import Auto
+from hpcompss.samplers.gaussian_process import GaussianProcess
 from hpcompss.samplers.grid import Grid
 from hpcompss.samplers.hyperopt import Hyperopt
+from hpcompss.samplers.quasirandom import Quasirandom
 from hpcompss.samplers.random import Random
+from hpcompss.samplers.tpe import TreeParzen
 from hpcompss.space import Float, Int, Space
 
 SPACE = Space([Int("a", 0, 3)])
@@ -16,7 +20,16 @@ SPACE = Space([Int("a", 0, 3)])
 
 def test_every_name_makes_its_sampler() -> None:
     made = {name: type(make_sampler(name, SPACE, seed=3)) for name in SAMPLERS}
-    assert made == {"grid": Grid, "random": Random, "hyperopt": Hyperopt}
+    assert made == {
+        "auto": Auto,
+        "grid": Grid,
+        "random": Random,
+        "quasirandom": Quasirandom,
+        "hyperopt": Hyperopt,
+        "tpe": TreeParzen,
+        "gp": GaussianProcess,
+    }
+    assert DEFAULT in SAMPLERS
 
 
 def test_arguments_are_passed_on() -> None:
@@ -24,6 +37,13 @@ def test_arguments_are_passed_on() -> None:
     assert isinstance(sampler, Hyperopt)
     assert (sampler.space, sampler.seed, sampler.allow_duplicates) == (SPACE, 3, True)
     assert (sampler.gamma, sampler.candidates) == (0.5, 9)
+
+
+def test_the_number_of_trials_goes_to_those_that_ask_for_it() -> None:
+    sampler = make_sampler("auto", SPACE, seed=3, trials=9)
+    assert isinstance(sampler, Auto)
+    assert sampler.choice[0] == "grid"
+    assert isinstance(make_sampler("tpe", SPACE, seed=3, trials=9), TreeParzen)
 
 
 def test_a_sampler_made_elsewhere_is_taken_as_it_is() -> None:
@@ -39,9 +59,15 @@ def test_the_mapping_is_not_changed() -> None:
 
 BAD: list[tuple[Any, str]] = [
     ("gird", "search.sampler: unknown sampler 'gird'; did you mean 'grid'?"),
-    ("", "search.sampler: unknown sampler ''; known: grid, hyperopt, random"),
-    (3, "search.sampler: a sampler is given by its name (grid, random, hyperopt), not as 3"),
-    ({}, "search.sampler: a sampler is given by its name (grid, random, hyperopt), not as {}"),
+    ("", "search.sampler: unknown sampler ''; known: auto, gp, grid, hyperopt, quasirandom, random, tpe"),
+    (
+        3,
+        f"search.sampler: a sampler is given by its name ({', '.join(SAMPLERS)}), not as 3",
+    ),
+    (
+        {},
+        f"search.sampler: a sampler is given by its name ({', '.join(SAMPLERS)}), not as {{}}",
+    ),
     (
         {"name": "grid", "ordre": "shuffled"},
         "search.sampler: the grid sampler has no option 'ordre'; did you mean 'order'?",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hpcompss.constraints import Constraint
 from hpcompss.errors import InputError
 from hpcompss.space import Float, Int, Space
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
@@ -39,6 +40,14 @@ def test_refuses_a_metric_the_model_does_not_report(keras: Any) -> None:
         "the training reports no number 'val_acc'; did you mean 'val_accuracy'? "
         "(it reports accuracy, val_accuracy, loss, val_loss)"
     )
+
+
+def test_refuses_a_constraint_on_what_the_model_does_not_report(keras: Any) -> None:
+    bounds = (Constraint("parameters", max=9), Constraint("val_loss", max=9))
+    assert isinstance(inspect_model(make_job(constraints=bounds)), Inspection)
+    error = error_of(constraints=(*bounds, Constraint("latency", max=9)))
+    assert error.key == "objective.constraints.latency"
+    assert error.message.endswith("(it reports accuracy, val_accuracy, loss, val_loss, parameters)")
 
 
 def test_refuses_a_metric_that_is_a_number_for_each_class(keras: Any) -> None:

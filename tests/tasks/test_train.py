@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hpcompss.constraints import Constraint
 from hpcompss.engines import Engine, Local
 from hpcompss.tasks.train import model_path, save_model, train
 from hpcompss.training.data import load_data
@@ -46,7 +47,7 @@ def test_a_trial(keras: Any, tmp_path: Path) -> None:
     assert result.failure is None and result.warnings == ()
     assert result.value == result.metrics["val_accuracy"] == max(result.curves["val_accuracy"])
     assert result.epoch == 1 + result.curves["val_accuracy"].index(result.value)
-    assert set(result.metrics) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(result.metrics) == {"parameters", "loss", "accuracy", "val_loss", "val_accuracy"}
     assert result.seconds > 0
     assert os.listdir(tmp_path / "models") == ["trial-3.keras"]
     model, data = keras.models.load_model(model_path(tmp_path, 3)), load_data(job.data)
@@ -70,6 +71,15 @@ def test_a_model_is_kept_where_it_may_be_the_best(
 ) -> None:
     job = scripted(monkeypatch, {"val_accuracy": 0.5, "loss": 1.0}, metric=metric, direction=direction)
     assert train(job, 0, {"units": 4}, tmp_path, to_beat).failure is None
+    assert model_path(tmp_path, 0).exists() == kept
+
+
+@pytest.mark.parametrize(("bounds", "kept"), [({"max": 310}, True), ({"max": 309}, False)])
+def test_no_model_is_kept_that_breaks_a_constraint(keras: Any, tmp_path: Path, bounds: Any, kept: bool) -> None:
+    result = train(
+        make_job(constraints=(Constraint("parameters", **bounds),)), 0, {"units": 4, "rate": 0.03}, tmp_path, None
+    )
+    assert result.metrics["parameters"] == 310
     assert model_path(tmp_path, 0).exists() == kept
 
 

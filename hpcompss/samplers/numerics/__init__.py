@@ -1,0 +1,1 @@
+"""The samplers' numeric kernels: arrays in, arrays out, no policy."""

@@ -1,0 +1,137 @@
+"""When a search ends: the rules a user states, and the check of those that depend on what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcompss.constraints import total_violation
+from hpcompss.errors import InputError
+from hpcompss.samplers.history import History
+from hpcompss.space.space import Space
+from hpcompss.trial import Configuration, Trial, is_better
+
+__all__ = ["StopCheck", "StopRules"]
+
+FEWEST = 20
+"""Finished trials, and twice the number of parameters, before an expected improvement is believed."""
+
+SHARE = 20
+"""The expected improvement is computed anew for each so many-th part more trials, for it takes a model of all."""
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """When a search ends, beside a space that is exhausted; the first rule that is met ends it.
+
+    Attributes:
+        trials: How many trials the study shall have in all.
+        seconds: After how long no new trial starts.
+        deadline: After how many seconds the running trials are ended, too.
+        target: The value of the objective that is good enough.
+        patience: How many finished trials in a row, failed ones too, may bring no better value.
+        min_improvement: The expected improvement of the most promising untried configuration, in the objective's
+            units, below which a further trial is not worth it.
+
+    Raises:
+        InputError: A rule is no number that can be met.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    deadline: float | None = None
+    target: float | None = None
+    patience: int | None = None
+    min_improvement: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.target is not None and not _is_figure(self.target):
+            raise InputError(f"the target is a finite number, not {self.target!r}", key="search.target")
+        if self.patience is not None and (not _is_figure(self.patience, int) or self.patience < 1):
+            message = f"the patience is a whole number of at least 1, not {self.patience!r}"
+            raise InputError(message, key="search.patience")
+        if self.min_improvement is not None and (not _is_figure(self.min_improvement) or self.min_improvement < 0):
+            message = f"the smallest improvement is a number from 0, not {self.min_improvement!r}"
+            raise InputError(message, key="search.min_improvement")
+
+    @property
+    def judge_results(self) -> bool:
+        """Whether some of them depend on what was found."""
+        return any(each is not None for each in (self.target, self.patience, self.min_improvement))
+
+    def check_end(self, space: Space, allow_duplicates: bool) -> None:
+        """Raises `InputError` where a search may never end by itself."""
+        ending = (self.trials, self.seconds, self.deadline, self.patience)
+        if all(each is None for each in ending) and (allow_duplicates or not space.is_finite):
+            which = "with duplicates allowed" if space.is_finite else "of an infinite space"
+            raise InputError(
+                f"a search {which} needs a limit: give the number of trials, the time, or the patience", key="search"
+            )
+
+
+def _is_figure(value: object, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+class StopCheck:
+    """Says whether the trials that finished meet a rule; it is told of them in the order in which they count.
+
+    Args:
+        rules: The rules.
+        history: What was known before the first trial.
+    """
+
+    def __init__(self, rules: StopRules, history: History) -> None:
+        self._rules = rules
+        self._history = history.copy()
+        self._best: Trial | None = None
+        self._finished = 0
+        self._since_best = 0
+        self._due = max(FEWEST, 2 * len(history.space))
+
+    def add(self, trial: Trial) -> None:
+        """Takes in a finished trial."""
+        if trial.configuration or not len(self._history.space):  # else no configuration was left to try
+            self._finished += 1
+            if self._rules.min_improvement is not None:
+                self._history.append(trial)
+            self._since_best = 0 if self._is_best(trial) else self._since_best + 1
+            self._best = trial if self._since_best == 0 else self._best
+
+    def _is_best(self, trial: Trial) -> bool:
+        if trial.value is None or trial.result is None:
+            return False
+        if total_violation(trial.result.metrics, self._history.constraints) > 0:
+            return False
+        best = None if self._best is None else self._best.value
+        return best is None or is_better(trial.value, best, self._history.direction)
+
+    def reason(self, pending: Sequence[Configuration] = ()) -> str:
+        """Returns, in words, which rule is met by what is known; empty where none is.
+
+        Args:
+            pending: The configurations that are being tried.
+        """
+        rules, best = self._rules, self._best
+        value = None if best is None else best.value
+        known = "" if best is None else f"trial {best.number}: {value:.5g}"
+        if rules.target is not None and value is not None and self._reaches(value, rules.target):
+            return f"the target {rules.target:g} is reached ({known})"
+        if rules.patience is not None and self._since_best >= rules.patience:
+            return f"no improvement in the last {rules.patience} trials{known and f' (the best is {known})'}"
+        if rules.min_improvement is not None and value is not None and self._finished >= self._due:
+            self._due = self._finished + max(1, self._finished // SHARE)
+            return self._too_little(rules.min_improvement, pending)
+        return ""
+
+    def _reaches(self, value: float, target: float) -> bool:
+        return not is_better(target, value, self._history.direction)
+
+    def _too_little(self, least: float, pending: Sequence[Configuration]) -> str:
+        from hpcompss.samplers import prediction
+
+        for promising in prediction.predict(self._history, pending, 1):
+            if promising.improvement < least:
+                return f"the expected improvement, {promising.improvement:.3g}, is below {least:g}"
+        return ""
