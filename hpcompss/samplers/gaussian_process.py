@@ -18,7 +18,7 @@ from hpcompss.samplers.numerics.features import Features
 from hpcompss.samplers.numerics.lattice import Process, best_expected_improvement
 from hpcompss.samplers.numerics.maximize import LocalSearch, maximize
 from hpcompss.samplers.numerics.regression import Posterior, fit, squared_distances
-from hpcompss.samplers.quasirandom import Quasirandom
+from hpcompss.samplers.startup import Startup
 from hpcompss.space.branches import CONTINUOUS, Branch, branches
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
@@ -93,13 +93,13 @@ class GaussianProcess(Sampler):
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
         self._cube = Cube(space)
         self._features = Features(self._cube)
+        self._startup = Startup(space, seed=seed)
         if startup_trials is None:
-            startup_trials = min(max(len(self._features.columns) + 1, STARTUP[0]), STARTUP[1])
+            startup_trials = min(max(self._startup.dimensions + 1, STARTUP[0]), STARTUP[1])
         check_count("startup_trials", startup_trials)
         check_count("exhaustive", exhaustive)
         self.startup_trials = startup_trials
         self.exhaustive = exhaustive
-        self._startup = Quasirandom(space, seed=seed, allow_duplicates=allow_duplicates)
         self._lattice = branches(space, BRANCHES) if space.count <= exhaustive else None
         self._discrete = _discrete_part(space, self._cube, exhaustive) if self._lattice is None else None
         self._fitted: _Fitted | None = None
@@ -113,7 +113,7 @@ class GaussianProcess(Sampler):
     ) -> Iterator[Configuration]:
         """Yields quasi-random configurations at first, then the model's, the greatest acquisition first."""
         if not is_begun(history, pending, self.startup_trials) or not len(self._features.columns):
-            yield from self._startup.propose(history, pending, number, generator)
+            yield from self._startup.propose(number)
             return
         values = warped(history)
         posterior = self.posterior(history, values, lambda first: warped(history, first))

@@ -14,7 +14,7 @@ from hpcompss.samplers.history import History
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
 
-__all__ = ["Quasirandom"]
+__all__ = ["Quasirandom", "sobol_point"]
 
 METHODS = ("sobol", "halton")
 
@@ -65,11 +65,20 @@ class Quasirandom(Sampler):
         self, history: History, pending: Sequence[Configuration], number: int, generator: np.random.Generator
     ) -> Iterator[Configuration]:
         """Yields point ``number`` and those after it."""
+        return self.points(number)
+
+    def points(self, number: int) -> Iterator[Configuration]:
+        """Yields point ``number`` of the sequence and those after it."""
         for place in range(number, number + self.PROPOSALS):
             unit = np.full(len(self.space), 0.5)
             if self._columns:
                 unit[self._columns] = _point(self.method, len(self._columns), self.seed, place)
             yield self.space.decode(unit)
+
+
+def sobol_point(dimensions: int, seed: int, number: int) -> NDArray[np.float64]:
+    """Returns point ``number`` of the scrambled Sobol sequence of a seed: shape (dimensions,)."""
+    return _point("sobol", dimensions, seed, number)
 
 
 def _point(method: str, dimensions: int, seed: int, number: int) -> NDArray[np.float64]:

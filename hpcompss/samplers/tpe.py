@@ -13,7 +13,7 @@ from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.lattice import Mixture, best_density_ratio
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
-from hpcompss.samplers.quasirandom import Quasirandom
+from hpcompss.samplers.startup import Startup
 from hpcompss.space.branches import Branch, branches
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
@@ -105,7 +105,7 @@ class TreeParzen(Sampler):
         self.gamma = gamma
         self.candidates = candidates
         self.exhaustive = exhaustive
-        self._startup = Quasirandom(space, seed=seed, allow_duplicates=allow_duplicates)
+        self._startup = Startup(space, seed=seed)
         self._cube = Cube(space)
         self._layout = Layout(self._cube)
         self._branches = branches(space, BRANCHES) if space.count <= exhaustive else None
@@ -115,7 +115,7 @@ class TreeParzen(Sampler):
     ) -> Iterator[Configuration]:
         """Yields quasi-random configurations at first, then the model's, the best first."""
         if not is_begun(history, pending, self.startup_trials) or not self._cube.varies.any():
-            yield from self._startup.propose(history, pending, number, generator)
+            yield from self._startup.propose(number)
             return
         running = np.array([self.space.encode(each) for each in pending]).reshape(len(pending), len(self.space))
         ratio = self._ratio(history, running)
