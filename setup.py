@@ -71,6 +71,7 @@ setup(
         "pyyaml>=6.0.1",
         "rich>=13.7",
         "scipy>=1.12",
+        "threadpoolctl>=3.5",
     ],
     extras_require={
         "tensorflow": TENSORFLOW,

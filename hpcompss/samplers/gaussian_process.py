@@ -15,9 +15,10 @@ from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.features import Features
-from hpcompss.samplers.numerics.lattice import Process, best_expected_improvement
+from hpcompss.samplers.numerics.lattice import Process, Table, best_expected_improvement, lattice_of, make_table
 from hpcompss.samplers.numerics.maximize import LocalSearch, maximize
 from hpcompss.samplers.numerics.regression import Posterior, fit, squared_distances
+from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
 from hpcompss.space.branches import CONTINUOUS, Branch, branches
 from hpcompss.space.cube import Cube
@@ -42,9 +43,6 @@ REFITS = 20
 
 FANTASIES = 16
 """How many joint outcomes of the pending trials are imagined."""
-
-BRANCHES = 1000
-"""A space of more branches (see `space.branches`) is not searched exhaustively."""
 
 MIXED = 10**6
 """The most combinations of a mixed space's discrete part that are compared, for given continuous values."""
@@ -100,7 +98,7 @@ class GaussianProcess(Sampler):
         check_count("exhaustive", exhaustive)
         self.startup_trials = startup_trials
         self.exhaustive = exhaustive
-        self._lattice = branches(space, BRANCHES) if space.count <= exhaustive else None
+        self._lattice = lattice_of(space, exhaustive)
         self._discrete = _discrete_part(space, self._cube, exhaustive) if self._lattice is None else None
         self._fitted: _Fitted | None = None
 
@@ -115,10 +113,12 @@ class GaussianProcess(Sampler):
         if not is_begun(history, pending, self.startup_trials) or not len(self._features.columns):
             yield from self._startup.propose(number)
             return
-        values = warped(history)
-        posterior = self.posterior(history, values, lambda first: warped(history, first))
-        acquisition = self._acquisition(posterior, float(values.min()), pending, generator)
-        for unit in self._best(acquisition, history, values, pending, self.PROPOSALS, generator):
+        with one_thread():
+            values = warped(history)
+            posterior = self.posterior(history, values, lambda first: warped(history, first))
+            acquisition = self._acquisition(posterior, float(values.min()), pending, generator)
+            units = self._best(acquisition, history, values, pending, self.PROPOSALS, generator)
+        for unit in units:
             yield self._cube.decode(unit)
 
     def expect(
@@ -269,12 +269,16 @@ class GaussianProcess(Sampler):
             units, scores = np.vstack([units, found]), np.concatenate([scores, best.scores])
         return units[np.argsort(-scores, kind="stable")[:count]]
 
-    def _table(self, posterior: Posterior, places: Array, column: int) -> Array:
+    def _table(self, posterior: Posterior, places: Array, column: int) -> Table:
         """Returns the squared distances of a column's values to the observations': shape (values, n)."""
-        units = np.full((len(places), len(self.space)), np.nan)
-        units[:, column] = places
         of = self._features.of(column)
-        return squared_distances(posterior.scaled(self._features.points(units))[:, of], posterior.points[:, of])
+
+        def distances(rows: NDArray[np.int64]) -> Array:
+            units = np.full((len(rows), len(self.space)), np.nan)
+            units[:, column] = places[rows]
+            return squared_distances(posterior.scaled(self._features.points(units))[:, of], posterior.points[:, of])
+
+        return make_table(len(places), distances)
 
     def _base(self, posterior: Posterior, unit: Array, branch: Branch) -> Array:
         """Returns the squared distances in the columns that do not vary in a branch: shape (n,)."""
@@ -317,9 +321,9 @@ def _discrete_part(space: Space, cube: Cube, exhaustive: int) -> list[Branch] | 
     held = []
     for branch in found:
         runs = list(branch.runs)
-        for axis in branch.axes:
+        for axis, count in zip(branch.axes, branch.shape, strict=True):
             # A parent that the branch restricts is not free to be held.
-            if many[axis] and len(branch.numbers(axis)) == cube.counts[axis]:
+            if many[axis] and count == cube.counts[axis]:
                 runs[axis] = CONTINUOUS
         held.append(Branch(tuple(runs)))
     combinations = sum(math.prod(branch.shape) for branch in held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from hpcompss.errors import InputError
 from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.history import History
-from hpcompss.samplers.numerics.lattice import Mixture, best_density_ratio
+from hpcompss.samplers.numerics.lattice import Mixture, Table, best_density_ratio, lattice_of, make_table
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
+from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
-from hpcompss.space.branches import Branch, branches
+from hpcompss.space.branches import Branch
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -50,9 +51,6 @@ in flight the regret after 100 trials was 1.04 times as large (8 tasks, 6 seeds)
 
 CROSSED, AVERAGED = 0.5, 0.25
 """The shares of candidates that take each parameter from another draw, and that lie between two draws."""
-
-BRANCHES = 1000
-"""A space of more branches (see `space.branches`) is not searched exhaustively."""
 
 
 class TreeParzen(Sampler):
@@ -108,7 +106,7 @@ class TreeParzen(Sampler):
         self._startup = Startup(space, seed=seed)
         self._cube = Cube(space)
         self._layout = Layout(self._cube)
-        self._branches = branches(space, BRANCHES) if space.count <= exhaustive else None
+        self._branches = lattice_of(space, exhaustive)
 
     def propose(
         self, history: History, pending: Sequence[Configuration], number: int, generator: np.random.Generator
@@ -118,13 +116,14 @@ class TreeParzen(Sampler):
             yield from self._startup.propose(number)
             return
         running = np.array([self.space.encode(each) for each in pending]).reshape(len(pending), len(self.space))
-        ratio = self._ratio(history, running)
-        if self._branches is not None:
-            tried = np.vstack([history.units[history.transferred :], running])
-            units = ratio.best_of_all(self._cube, self._branches, tried[: 0 if self.allow_duplicates else None])
-        else:
-            units = self._cube.snap(self._candidates(ratio.good, generator))
-            units = units[np.argsort(-ratio(units), kind="stable")]
+        with one_thread():
+            ratio = self._ratio(history, running)
+            if self._branches is not None:
+                tried = np.vstack([history.units[history.transferred :], running])
+                units = ratio.best_of_all(self._cube, self._branches, tried[: 0 if self.allow_duplicates else None])
+            else:
+                units = self._cube.snap(self._candidates(ratio.good, generator))
+                units = units[np.argsort(-ratio(units), kind="stable")]
         for unit in units:
             yield self._cube.decode(unit)
 
@@ -166,15 +165,17 @@ class _Ratio:
 
     def __call__(self, units: Array) -> Array:
         """Returns it at encoded points (m, columns): shape (m,)."""
-        marginal = self._good_marginals.log_density(units) - self._bad_marginals.log_density(units)
-        return self.good.log_density(units) - self._bad.log_density(units) + MARGINAL * marginal
+        return self.good.log_density(units) - self._bad.log_density(units) + self._marginal(units)
+
+    def _marginal(self, units: Array) -> Array:
+        return MARGINAL * (self._good_marginals.log_density(units) - self._bad_marginals.log_density(units))
 
     def best_of_all(self, cube: Cube, boxes: Sequence[Branch], tried: Array, count: int = Sampler.PROPOSALS) -> Array:
         """Returns the untried combinations of a finite space where it is greatest, the greatest first."""
         units, scores = np.empty((0, len(cube.counts))), np.empty(0)
         for branch in boxes:
             best = best_density_ratio(
-                self._mixture(self.good, cube, branch, self._tilts(cube, branch)),
+                self._mixture(self.good, cube, branch, self._marginal),
                 self._mixture(self._bad, cube, branch, None),
                 count=count,
                 excluded=branch.locate(cube, tried)[1],
@@ -184,27 +185,21 @@ class _Ratio:
             scores = np.concatenate([scores, best.scores])
         return units[np.argsort(-scores, kind="stable")[:count]]
 
-    def _tilts(self, cube: Cube, branch: Branch) -> list[Array]:
-        """Returns what the marginal densities add at each value of a branch's axes."""
-        return [
-            MARGINAL * (self._good_marginals.log_density(units) - self._bad_marginals.log_density(units))
-            for units in self._along(cube, branch)
-        ]
+    def _mixture(self, estimator: Parzen, cube: Cube, branch: Branch, tilt: Callable[[Array], Array] | None) -> Mixture:
+        """Returns an estimator on a branch's lattice, its kernels all raised by what ``tilt`` gives at each value."""
 
-    def _mixture(self, estimator: Parzen, cube: Cube, branch: Branch, tilts: Sequence[Array] | None) -> Mixture:
-        tables = []
-        for at, units in enumerate(self._along(cube, branch)):
-            kernels = np.hstack([estimator.kernels(units), np.zeros((len(units), 1))])
-            tables.append(kernels if tilts is None else kernels + tilts[at][:, None])
-        return Mixture(tables, np.log(estimator.weights))
-
-    def _along(self, cube: Cube, branch: Branch) -> Iterator[Array]:
-        """Yields, for each axis of a branch, points with its values and nothing else: shape (values, columns)."""
-        for axis in branch.axes:
+        def table(axis: int) -> Table:
             places = branch.places(cube, axis)
-            units = np.full((len(places), len(cube.counts)), np.nan)
-            units[:, axis] = places
-            yield units
+
+            def kernels(rows: NDArray[np.int64]) -> Array:
+                units = np.full((len(rows), len(cube.counts)), np.nan)
+                units[:, axis] = places[rows]
+                made = np.hstack([estimator.kernels(units), np.zeros((len(rows), 1))])
+                return made if tilt is None else made + tilt(units)[:, None]
+
+            return make_table(len(places), kernels)
+
+        return Mixture([table(axis) for axis in branch.axes], np.log(estimator.weights))
 
 
 def _weights(losses: Array, edge: float) -> Array:

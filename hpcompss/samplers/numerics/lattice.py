@@ -25,8 +25,19 @@ from scipy import linalg, special
 
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.compiled import kernels, thread_count
+from hpcompss.space.branches import Branch, branches
+from hpcompss.space.space import Space
 
-__all__ = ["Best", "Mixture", "Process", "Table", "best_density_ratio", "best_expected_improvement"]
+__all__ = [
+    "Best",
+    "Mixture",
+    "Process",
+    "Table",
+    "best_density_ratio",
+    "best_expected_improvement",
+    "lattice_of",
+    "make_table",
+]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -46,6 +57,12 @@ CLIMBS = 4
 """From how many of the best random points the search begins with a climb."""
 AROUND = 256
 """Of an axis with more values, so many are looked at in a step of a climb."""
+LONG = 4096
+"""The table of an axis of more values is not held."""
+DENSE = 10**6
+"""A parameter of more values is as good as continuous: an acquisition tells its neighbours apart no more."""
+BRANCHES = 1000
+"""Of a space of more branches the combinations are not all compared: each costs about a millisecond."""
 STEPS = 1024
 """How finely deviations are told apart where points are ruled out."""
 
@@ -58,6 +75,37 @@ class Table(Protocol):
 
     def __getitem__(self, rows: Integers, /) -> Array:
         """Returns some rows: shape (rows,) to (rows, n)."""
+
+
+class _LazyTable:
+    """A table that is too long to be held: its rows are made when asked for."""
+
+    def __init__(self, count: int, make: Callable[[Integers], Array]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: Integers, /) -> Array:
+        return self._make(rows)
+
+
+def make_table(count: int, make: Callable[[Integers], Array]) -> Table:
+    """Returns the table of an axis of ``count`` values from the function that gives some of its rows."""
+    return make(np.arange(count)) if count <= LONG else _LazyTable(count, make)
+
+
+def lattice_of(space: Space, most: int) -> list[Branch] | None:
+    """Returns the branches of a finite space, or None where it is not searched exhaustively.
+
+    Args:
+        space: Any.
+        most: How many combinations may be compared.
+    """
+    if space.count > most or any(parameter.count > DENSE for parameter in space.parameters):
+        return None
+    return branches(space, BRANCHES)
 
 
 @dataclass(frozen=True)

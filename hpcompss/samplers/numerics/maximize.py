@@ -29,6 +29,9 @@ RELAXED = 20
 ROUNDS = 4
 """How often gradient and comparison take turns at most."""
 
+COMPARED = 50
+"""Of a category about so many values are compared at most, evenly chosen: to the model all untried ones are alike."""
+
 STEPS = 10
 """How many parameters are changed by comparison in a turn at most."""
 
@@ -198,7 +201,8 @@ class LocalSearch:
                 continue
             own = units[active, column]
             if cube.is_category[column] or cube.counts[column] <= RELAXED:
-                values = np.broadcast_to(cube.values(column), (len(active), int(cube.counts[column])))
+                some = cube.values(column)[:: math.ceil(cube.counts[column] / COMPARED)]
+                values = np.broadcast_to(some, (len(active), len(some)))
             else:
                 values = np.stack([cube.beside(column, own, steps) for steps in (-2, -1, 1, 2)], axis=1)
             rows, which = np.nonzero(np.abs(values - own[:, None]) > 1e-12)
