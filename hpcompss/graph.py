@@ -83,7 +83,7 @@ class KerasGraph:
         self._job = job
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
-        """Submits the trial's one task, which keeps its model only where it beats the best so far."""
+        """Submits the trial's one task, which keeps its model unless the best so far beats it."""
         to_beat = study.best.value if study.feasible else None
         return engine.submit(
             train, self._job, trial.number, trial.configuration, study.directory, to_beat, resources=resources
@@ -92,7 +92,7 @@ class KerasGraph:
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
     ) -> Future:
-        """Submits the trial's one training task, which keeps its model only where it beats what counts by then."""
+        """Submits the trial's one training task, which keeps its model unless what counts by then beats it."""
         return engine.submit(train_suggested, self._job, number, state, study.directory, resources=resources)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:

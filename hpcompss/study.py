@@ -220,7 +220,7 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The feasible trial with the best value, the earlier of equals. Raises `LookupError` while there is none."""
+        """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none."""
         if self._best is None:
             raise LookupError(f"no trial {'is feasible' if self.completed else 'has completed'} yet")
         return self._best
@@ -472,9 +472,18 @@ class Study:
             self._failed += 1
         elif total_violation(result.metrics, self.constraints) > 0:
             self._infeasible += 1
-        elif self._best is None or self._best.value is None or is_better(trial.value, self._best.value, self.direction):
+        elif self._is_best(trial):
             self._best = trial
         return trial
+
+    def _is_best(self, trial: Trial) -> bool:
+        best = self._best
+        if best is None or best.value is None or trial.value is None:
+            return True
+        # Which of two equals finishes first is chance, and the winner must not be.
+        return is_better(trial.value, best.value, self.direction) or (
+            trial.value == best.value and trial.number < best.number
+        )
 
     # On disk
 

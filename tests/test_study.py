@@ -186,6 +186,17 @@ def test_the_best_of_equals_is_the_earlier(direction):
     assert told(direction, 1.0, 1.0).best.number == 0
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_best_of_equals_is_the_earlier_whichever_finished_first(direction, space, folder):
+    study = Study(space, direction=direction, directory=folder)
+    trials = [study.ask() for _ in range(3)]
+    for trial in reversed(trials):
+        study.tell(trial, 1.0)
+    assert study.best.number == 0
+    study.close()
+    assert Study.load(folder).best.number == 0
+
+
 def test_there_is_no_best_before_a_trial_has_completed():
     with pytest.raises(LookupError, match="no trial has completed yet"):
         _ = told("minimize", math.nan).best

@@ -34,7 +34,7 @@ def train(job: Job, number: int, configuration: Configuration, folder: Path | No
         number: The trial's.
         configuration: The values of the active hyper-parameters.
         folder: The study's, which keeps the model; None keeps no model.
-        to_beat: The best value when the trial began: a worse model is not kept. None keeps any.
+        to_beat: The best value when the trial began: a worse model is not kept, an equal one is. None keeps any.
     """
     begun = time.perf_counter()
     try:
@@ -72,8 +72,8 @@ def _train(job: Job, number: int, configuration: Configuration, folder: Path | N
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return Result(None, metrics, failure=failure, curves=curves.values, warnings=warnings)
-        better = to_beat is None or is_better(curves.value, to_beat, job.direction)
-        if folder is not None and better and not total_violation(metrics, job.constraints):
+        worse = to_beat is not None and is_better(to_beat, curves.value, job.direction)
+        if folder is not None and not worse and not total_violation(metrics, job.constraints):
             try:
                 save_model(model, model_path(folder, number))
             except Exception as error:

@@ -60,7 +60,7 @@ def test_a_trial(keras: Any, tmp_path: Path) -> None:
     [
         (None, "val_accuracy", "maximize", True),
         (0.4, "val_accuracy", "maximize", True),
-        (0.5, "val_accuracy", "maximize", False),
+        (0.5, "val_accuracy", "maximize", True),
         (0.6, "val_accuracy", "maximize", False),
         (1.5, "loss", "minimize", True),
         (0.5, "loss", "minimize", False),
