@@ -40,7 +40,8 @@ LOSSES = 5
 """How often in a row the tasks of the lagged order are submitted anew because the engine lost one of them for good."""
 
 SHORT = 0.05
-"""Seconds of a trial below which the engine is given some in advance, so that no worker waits for the journal."""
+"""Seconds of a trial below which the engine is given some in advance, so that no worker waits for the journal, where
+the sampler would learn nothing from what is under way."""
 
 AHEAD = 8
 """How many short trials a slot is given in advance."""
@@ -236,7 +237,7 @@ class Loop:
         if self._study.lag is not None:
             return 2 * self._study.lag
         slots = max(1, self._engine.capacity(self._resources))
-        return slots * (1 + AHEAD) if self._are_short() else slots
+        return slots * (1 + AHEAD) if self._are_short() and not self._study.sampler.learns else slots
 
     def _are_short(self) -> bool:
         return bool(self._durations) and sum(self._durations) / len(self._durations) < SHORT

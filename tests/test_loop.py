@@ -105,6 +105,29 @@ def test_the_example_of_the_documentation():
     assert study.stopped == "all 100 trials are done"
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "hyperopt"])
+def test_a_sampler_that_learns_knows_every_short_trial_that_has_finished(one, sampler):
+    def valley(values):
+        return (values["x"] - 0.3) ** 2
+
+    space = Space([Float("x", 0, 1)])
+    by_hand = Study(space, sampler=sampler, seed=1)
+    for _ in range(30):
+        trial = by_hand.ask()
+        by_hand.tell(trial, valley(trial.configuration))
+    study = Study(space, sampler=sampler, seed=1)
+    most = []
+    watched(study, one, valley, lambda snapshot: most.append(len(snapshot.running)), trials=30)
+    assert [trial.configuration for trial in study.trials] == [trial.configuration for trial in by_hand.trials]
+    assert max(most) == 1
+
+
+def test_where_nothing_is_learnt_short_trials_are_given_in_advance(one, whole):
+    most = []
+    watched(whole, one, lambda values: 1.0, lambda snapshot: most.append(len(snapshot.running)), trials=60)
+    assert max(most) == 9
+
+
 def test_without_an_engine_workers_are_started_and_ended(whole):
     whole.optimize(lambda values: os.getpid(), trials=4)
     assert whole.completed == 4

@@ -45,6 +45,7 @@ class Auto(Sampler):
         self.choice: tuple[str, str]
         if trials is not None and space.count <= trials:
             self._first = Grid(space, order="shuffled", **options)
+            self.learns = False
             self.choice = ("grid", f"its {space.count} combinations fit into {trials} trials")
         elif trials is not None and trials <= MODELLED:
             self._first = GaussianProcess(space, **options)

@@ -39,6 +39,9 @@ class Sampler(abc.ABC):
     PROPOSALS = 8
     """How many proposals of a model are worth their cost before an untried configuration is drawn at random."""
 
+    learns = True
+    """Whether what came of earlier trials decides what it suggests."""
+
     DRAWS = 1000
     """How often to draw from a space that is infinite, yet may have a branch with few configurations."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,12 +12,19 @@ from hpcompss.errors import InputError, nearest
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.history import History
 from hpcompss.space.enumeration import Permutation
+from hpcompss.space.parameters import Float
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
 
 __all__ = ["Grid"]
 
 ORDERS = ("sequential", "shuffled")
+
+POINTS = (3, 6, 11)
+"""About how many points the steps give that are suggested for a continuous parameter."""
+
+FACTORS = (1.001, 1.01, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, *(10.0**power for power in range(1, 301)))
+"""The steps that are suggested for a logarithmic scale."""
 
 
 class Grid(Sampler):
@@ -32,10 +41,14 @@ class Grid(Sampler):
         InputError: A parameter is continuous, or the order is unknown.
     """
 
+    learns = False
+
     def __init__(
         self, space: Space, *, seed: int, order: str | Sequence[str] = "sequential", allow_duplicates: bool = False
     ) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
+        if continuous := [each for each in space.parameters if isinstance(each, Float) and each.count == math.inf]:
+            raise InputError(f"a grid needs a step for {' and for '.join(map(_steps_of, continuous))}")
         if isinstance(order, str):
             if order not in ORDERS:
                 raise InputError(f"the grid has no order {order!r}; {nearest(order, ORDERS)}")
@@ -54,3 +67,23 @@ class Grid(Sampler):
         for step in range(count):
             place = (number + step) % count
             yield self._lattice.combination(self._shuffle(place) if self._shuffle else place)
+
+
+def _steps_of(parameter: Float) -> str:
+    """Returns a continuous parameter's name, the steps it might be given, and how many points each of them gives."""
+    if parameter.sampling == "linear":
+        size = math.floor(math.log10(parameter.max_value - parameter.min_value))
+        steps = [float(f"{digit}e{power}") for power in range(size - 2, size + 1) for digit in (1, 2, 5)]
+    else:
+        steps = list(FACTORS)
+    counts: dict[int, float] = {}
+    for step in steps:
+        with contextlib.suppress(InputError):  # the step is too large, or too small to tell values apart
+            stepped = Float(
+                parameter.name, parameter.min_value, parameter.max_value, step=step, sampling=parameter.sampling
+            )
+            counts[int(stepped.count)] = step
+    chosen = sorted({min(counts, key=lambda count: abs(count - points)) for points in POINTS if counts})
+    first, *others = [f"{counts[count]:g} gives {count} points" for count in chosen] or ["none is fine enough"]
+    scale = "" if parameter.sampling == "linear" else f"{parameter.sampling}, so it multiplies: "
+    return f"{parameter.name!r} ({scale}{', '.join([first, *(each.removesuffix(' points') for each in others)])})"

@@ -48,6 +48,7 @@ class Quasirandom(Sampler):
     """
 
     PROPOSALS = 256
+    learns = False
 
     def __init__(self, space: Space, *, seed: int, method: str = "sobol", allow_duplicates: bool = False) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)

@@ -22,6 +22,8 @@ class Random(Sampler):
         allow_duplicates: Whether a configuration may be suggested again.
     """
 
+    learns = False
+
     def propose(
         self, history: History, pending: Sequence[Configuration], number: int, generator: np.random.Generator
     ) -> Iterator[Configuration]:

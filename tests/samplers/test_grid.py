@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tracemalloc
 from typing import Any
 
@@ -94,14 +95,15 @@ def test_an_exhausted_grid() -> None:
     ("space", "options", "sentence"),
     [
         (
-            Space([Int("a", 0, 1), Float("rate", 0, 1)]),
+            Space([Int("a", 0, 1), Float("rate", 1e-4, 0.1, sampling="log"), Float("dropout", 0, 0.5)]),
             {},
-            "'rate' is continuous, so its combinations cannot be listed: give it a step",
+            "a grid needs a step for 'rate' (log, so it multiplies: 10 gives 4 points, 3 gives 7, 2 gives 10) "
+            "and for 'dropout' (0.2 gives 3 points, 0.1 gives 6, 0.05 gives 11)",
         ),
         (
             Space([Float("rate", 0, 1)]),
             {"order": ["rate"]},
-            "'rate' is continuous, so its combinations cannot be listed: give it a step",
+            "a grid needs a step for 'rate' (0.5 gives 3 points, 0.2 gives 6, 0.1 gives 11)",
         ),
         (SPACE, {"order": "shufled"}, "the grid has no order 'shufled'; did you mean 'shuffled'?"),
         (SPACE, {"order": ["a", "d"]}, "the space has no parameter 'd'; known: a, b, c"),
@@ -118,3 +120,24 @@ def test_bad_input_is_told_in_a_sentence(space: Space, options: dict[str, Any], 
     with pytest.raises(InputError) as caught:
         Grid(space, **{"seed": 0, **options})
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sampling"),
+    [
+        (0.0, 1.0, "linear"),
+        (-1e300, 1e300, "linear"),
+        (0.0, 5e-324, "linear"),
+        (1.0, 1.0 + 1e-15, "linear"),
+        (1e-150, 1e150, "log"),
+        (1.0, 1.0 + 1e-12, "log"),
+        (1e-5, 1.0, "reverse_log"),
+    ],
+)
+def test_the_steps_suggested_give_the_points_they_promise(low: float, high: float, sampling: str) -> None:
+    with pytest.raises(InputError, match="a grid needs a step for 'x'") as caught:
+        Grid(Space([Float("x", low, high, sampling=sampling)]), seed=0)
+    for step, count in re.findall(r"([\d.e+-]+) gives (\d+)", str(caught.value)):
+        space = Space([Float("x", low, high, step=float(step), sampling=sampling)])
+        assert space.count == int(count)
+        assert Grid(space, seed=0)
