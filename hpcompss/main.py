@@ -414,7 +414,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("workflow", metavar="WORKFLOW", help="the workflow's YAML file, or the folder of its study")
     plan.add_argument("--study", metavar="DIR", type=Path, help="its study, to predict what is most promising now")
     plan.add_argument(
-        "--first", metavar="N", type=_positive, default=5, help="how many configurations to show (default: 5)"
+        "--first",
+        metavar="N",
+        type=_positive,
+        help="how many configurations to show (default: 5 first ones, or 10 promising ones once the study has begun)",
     )
     _add_settings(plan)
 

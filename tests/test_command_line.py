@@ -793,6 +793,7 @@ def test_what_is_promising_is_predicted_from_the_results(command, hill):
     assert "expected height" in output
     predicted = json.loads(command("plan", "new", "--json")[1])["predicted"]
     assert len(predicted) == 10
+    assert len(json.loads(command("plan", "new", "--json", "--first", 3)[1])["predicted"]) == 3
     best = predicted[0]
     assert best["configuration"]["x"] == pytest.approx(60, abs=5)
     assert best["configuration"]["y"] == pytest.approx(0.5, abs=0.1)
@@ -814,6 +815,8 @@ def test_a_search_ends_where_little_is_expected(command, hill, order):
 
 def test_what_the_default_sampler_chose_is_told(command, hill):
     hill.write_text(WIDE.replace("sampler: random, ", ""))
+    _, output, _ = command("plan", hill, "--min-improvement", 0.5)
+    assert "25 trials or an expected improvement below 0.5\n" in output
     _, output, _ = command("plan", hill)
     assert "search: auto (gp: 25 trials are few enough for a model of all of them), seed 1, 25 trials\n" in output
     status, output, _ = command("run", hill, "--study", "new", "--trials", 12)
@@ -828,12 +831,13 @@ def test_a_plan_of_a_study_without_results(command, promising, here):
     lines = (here / "new" / "journal.jsonl").read_text().splitlines(keepends=True)
     (here / "new" / "journal.jsonl").write_text(lines[0])
     _, output, _ = command("plan", "new")
-    assert "known: 0 trials have finished\nnothing can be predicted" in output
+    assert "known: 0 trials have finished\nnothing can be predicted: no trial is feasible and has a value\n" in output
 
 
 def test_a_plan_of_another_study(refused, study):
     assert refused("plan", "workflow.yaml", "--set", "search.seed=2", "--study", study) == (
-        "done holds the study of another workflow: plan it alone with  hpcompss plan done"
+        "done holds the study of another workflow or of other settings: plan it as it is, with no option that changes "
+        "one, by  hpcompss plan done"
     )
     assert refused("plan", study, "--study", study) == "done is a study's folder itself: leave --study out"
     assert refused("plan", "workflow.yaml", "--study", "nothing").startswith("nothing holds no study")
@@ -842,7 +846,7 @@ def test_a_plan_of_another_study(refused, study):
 def test_a_plan_of_a_bad_workflow(refused):
     assert refused("plan", "workflow.yaml", "--set", "space.x.step=0").endswith("step must be above 0, not 0")
     assert "a trial asks for 4096 cpus" in refused("plan", "workflow.yaml", "--set", "resources.cpu=4096")
-    assert "'x' is continuous" in refused("plan", "workflow.yaml", "--set", "space.x.type=Float", "--trials", "5")
+    assert "needs a step for 'x'" in refused("plan", "workflow.yaml", "--set", "space.x.type=Float", "--trials", "5")
 
 
 def test_doctor(command):

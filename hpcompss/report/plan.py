@@ -26,8 +26,11 @@ from hpcompss.workflow import Workflow
 
 __all__ = ["Plan", "make_plan", "show_plan"]
 
-SHOWN = 10
-"""How many predicted configurations are shown."""
+FIRST = 5
+"""How many configurations are shown of a study that has not begun."""
+
+PROMISING = 10
+"""And how many predicted ones of a study that has."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Plan:
             "seed": self.study.seed,
             "trials": search.trials,
             "seconds": search.time,
+            "target": search.target,
+            "patience": search.patience,
+            "min_improvement": search.min_improvement,
+            "warm_start": [{"directory": each.directory, "trials": len(each.trials)} for each in self.study.sources],
             "first": self.first,
             "finished": self.study.finished,
             "predicted": finite([vars(each) for each in self.predicted]),
@@ -68,7 +75,9 @@ class Plan:
         }
 
 
-def make_plan(workflow: Workflow, *, folder: Path | None = None, first: int = 5, view: View | None = None) -> Plan:
+def make_plan(
+    workflow: Workflow, *, folder: Path | None = None, first: int | None = None, view: View | None = None
+) -> Plan:
     """Returns what a workflow would do.
 
     A Keras model's space is found by calling ``build``, in a worker; nothing is trained. Of a study that has begun the
@@ -77,7 +86,7 @@ def make_plan(workflow: Workflow, *, folder: Path | None = None, first: int = 5,
     Args:
         workflow: The workflow.
         folder: The folder of the workflow's study, where it has begun.
-        first: How many configurations to show of a study that has not begun.
+        first: How many configurations to show: by default 5, and 10 predicted ones of a study that has begun.
         view: Told what goes on meanwhile.
 
     Raises:
@@ -87,15 +96,20 @@ def make_plan(workflow: Workflow, *, folder: Path | None = None, first: int = 5,
     view = view or View()
     begun = None if folder is None else Study.load(folder)
     if begun is not None and begun.settings.get("about", {}).get("workflow") != workflow.digest:
-        raise InputError(f"{folder} holds the study of another workflow: plan it alone with  hpcompss plan {folder}")
+        raise InputError(
+            f"{folder} holds the study of another workflow or of other settings: plan it as it is, with no option that "
+            f"changes one, by  hpcompss plan {folder}"
+        )
     with locating(workflow), open_engine(workflow) as engine:
         study = study_of(workflow, find_space(workflow, engine, view)) if begun is None else begun
         slots = engine.capacity(workflow.trial_resources)
     if begun is None:
-        return Plan(workflow, study, _first(study, min(first, workflow.search.trials or first)), [], slots)
+        count = first or FIRST
+        return Plan(workflow, study, _first(study, min(count, workflow.search.trials or count)), [], slots)
     workflow = with_limits(workflow, begun)
     with view.working("predicting"):
-        return Plan(workflow, study, [], prediction.predict(study.history, study.pending, SHOWN), slots)
+        predicted = prediction.predict(study.history, study.pending, first or PROMISING)
+        return Plan(workflow, study, [], predicted, slots)
 
 
 def _first(study: Study, count: int) -> list[Configuration]:
@@ -129,9 +143,13 @@ def show_plan(plan: Plan, console: Console) -> None:
     limits += [f"{duration(search.time)}"] if search.time else []
     limits += [f"the target {search.target:g}"] if search.target is not None else []
     limits += [f"{search.patience} trials without improvement"] if search.patience else []
+    if search.min_improvement is not None:
+        limits.append(f"an expected improvement below {search.min_improvement:g}")
     if study.choice is not None:
         name += f" ({study.choice[0]}: {study.choice[1]})"
     say(f"search: {name}, seed {study.seed}{' (drawn)' if search.seed is None else ''}, {' or '.join(limits) or 'all'}")
+    for source in study.sources:
+        say(f"warm start: {source}")
     for number, each in enumerate(plan.first):
         say(f"  trial {number}: {configuration(each)}")
     if study.directory is not None:
@@ -145,9 +163,9 @@ def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) ->
     best = f", the best {figure(plan.study.best.value)}" if plan.study.feasible else ""
     say(f"known: {plan.study.finished} trials have finished{best}")
     if not plan.predicted:
-        say("nothing can be predicted: too few trials have finished, or all combinations were tried")
+        say(f"nothing can be predicted: {prediction.obstacle(plan.study.history)}")
         return
-    say("the most promising configurations that are untried:")
+    say("the most promising untried configurations, by a Gaussian process of what has finished:")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (f"expected {plan.study.metric}", "expected improvement"):
         table.add_column(name, justify="right", no_wrap=True)

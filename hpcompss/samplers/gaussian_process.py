@@ -50,6 +50,9 @@ MIXED = 10**6
 MIXED_BRANCHES = 50
 """And the most branches."""
 
+ALIKE = 0.05
+"""Configurations of an infinite space are one promising place if no number differs by more than this of its range."""
+
 FEW = 64
 """In a mixed space numbers of more values than this are left to gradients and the comparison of neighbours."""
 
@@ -145,8 +148,10 @@ class GaussianProcess(Sampler):
         units: list[Array] = []
         seen = set(taken)
         for unit in self._best(acquisition, history, values, pending, count, generator):
+            if len(units) == count:
+                break
             key = self.space.key(self._cube.decode(unit))
-            if key not in seen and len(units) < count:
+            if key not in seen and (self._lattice is not None or not self._is_near(unit, units)):
                 seen.add(key)
                 units.append(unit)
         if not units:
@@ -160,6 +165,13 @@ class GaussianProcess(Sampler):
                 units, means.mean(axis=1), deviations, improvements, strict=True
             )
         ]
+
+    def _is_near(self, unit: Array, others: Sequence[Array]) -> bool:
+        """Returns whether a configuration differs but little from one of others: its neighbours tell nothing more."""
+        limits = np.where(self._cube.is_category, 0.0, ALIKE)
+        away = np.abs(np.array(others).reshape(-1, len(unit)) - unit)
+        same = np.isnan(others).reshape(away.shape) == np.isnan(unit)
+        return bool((same & (np.isnan(away) | (away <= limits))).all(axis=1).any())
 
     # The model
 

@@ -11,7 +11,7 @@ from hpcompss.samplers.gaussian_process import GaussianProcess
 from hpcompss.samplers.history import History
 from hpcompss.trial import Configuration
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "obstacle", "predict"]
 
 FENCE = 3.0
 """Losses that exceed the third quartile by so many times the distance between the quartiles count as if they did by so
@@ -71,3 +71,13 @@ def predict(history: History, pending: Sequence[Configuration], count: int, *, s
         Prediction(configuration, sign * (size * centre + unit * mean), unit * deviation, unit * improvement)
         for configuration, mean, deviation, improvement in expected
     ]
+
+
+def obstacle(history: History) -> str:
+    """Returns, in words, why nothing can be predicted, where `predict` returns nothing."""
+    known = history.losses[history.violations == 0]
+    if len(known) < 2:
+        return f"{'no trial is' if len(known) == 0 else 'only one trial is'} feasible and has a value"
+    if np.ptp(known / 2) == 0:
+        return f"all {len(known)} feasible trials have the same value"
+    return "every combination was tried or is being tried"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from hpcompss.samplers import History
-from hpcompss.samplers.prediction import predict
+from hpcompss.samplers.prediction import obstacle, predict
 from hpcompss.space import Boolean, Fixed, Float, Int, Space
 from hpcompss.trial import Configuration
 from tests.samplers.conformance import SIZE, finished, history_of, random_values
@@ -86,6 +87,26 @@ def test_a_space_that_is_used_up_gives_no_predictions() -> None:
     assert predict(history, [space.combination(3)], 9) == []
     point = Space([Fixed("x", 1)])
     assert predict(history_of(point, [1.0, 2.0]), [], 3) == []
+
+
+def test_where_nothing_can_be_predicted_the_reason_is_told() -> None:
+    assert obstacle(history_of(SPACE, [None, math.nan])) == "no trial is feasible and has a value"
+    assert obstacle(history_of(SPACE, [None, 3.0])) == "only one trial is feasible and has a value"
+    assert obstacle(history_of(SPACE, [1.0] * 30)) == "all 30 feasible trials have the same value"
+    assert obstacle(history_of(Space([Boolean("a")]), [1.0, 2.0])) == "every combination was tried or is being tried"
+
+
+def test_the_promising_places_of_an_infinite_space_lie_apart() -> None:
+    space = Space([Float("x", 0, 1), Float("y", 0, 1), Boolean("b")])
+    generator = np.random.default_rng(0)
+    history = History(space, "minimize")
+    for number in range(25):
+        each = space.sample(generator)
+        history.append(finished(number, each, (each["x"] - 0.3) ** 2 + (each["y"] - 0.6) ** 2 + 0.1 * each["b"]))
+    found = [each.configuration for each in predict(history, [], 10)]
+    assert len(found) == 10
+    for one, other in itertools.combinations(found, 2):
+        assert one["b"] != other["b"] or max(abs(one[name] - other[name]) for name in "xy") > 0.05
 
 
 def test_the_best_is_that_of_the_studys_own_feasible_trials() -> None:
