@@ -76,11 +76,11 @@ def constrained(result: Result, constraints: Sequence[Constraint]) -> Result:
     for constraint in constraints if result.value is not None else ():
         value = result.metrics.get(constraint.metric)
         if value is None:
-            reason = f"it reports no {constraint.metric!r}, which a constraint bounds"
-            reason += f"; {nearest(constraint.metric, result.metrics)}" if result.metrics else ""
+            reason = f"it reports no {constraint.metric!r}, which {KEY} bounds; "
+            reason += nearest(constraint.metric, result.metrics) if result.metrics else "it reports one number only"
             failure = Failure(FailureKind.EXCEPTION, reason)
         elif not math.isfinite(value):
-            failure = Failure(FailureKind.NOT_FINITE, f"{constraint.metric}, which a constraint bounds, is {value}")
+            failure = Failure(FailureKind.NOT_FINITE, f"{constraint.metric}, which {KEY} bounds, is {value}")
         else:
             continue
         return dataclasses.replace(result, value=None, failure=failure)

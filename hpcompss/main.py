@@ -318,6 +318,8 @@ def _plan(options: argparse.Namespace) -> int:
         if folder is not None:
             raise InputError(f"{file} is a study's folder itself: leave --study out")
         file, folder = file / WORKFLOW, file
+        if not file.exists():
+            raise InputError(f"{folder} holds no study: name a workflow's file or the folder of a study")
     workflow = load_workflow(file, _assignments(options))
     plan = make_plan(workflow, folder=folder, first=options.first, view=make_view(sys.stderr))
     if options.json:

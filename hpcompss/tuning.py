@@ -94,6 +94,7 @@ def tune(
     view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
     made_here = not folder.exists()
+    check_sources(checked)
     _check_folder(folder, checked)
     with locating(checked), open_engine(checked, engine, folder) as where:
         with _removing_unused(folder, made_here):
@@ -471,6 +472,14 @@ def _check_folder(folder: Path, workflow: Workflow) -> None:
             raise InputError(f"{folder} holds this workflow's study already: go on with  hpcompss resume {folder}")
         raise InputError(f"{folder} holds the study of another workflow: choose another folder with --study")
     Study.check_folder(folder)
+
+
+def check_sources(workflow: Workflow) -> None:
+    """Refuses a warm start from a folder that holds no study, before any work is done."""
+    for each in workflow.search.warm_start:
+        if not is_begun(Path(each) / JOURNAL):
+            error = InputError(f"{each} holds no study: name the folder of one", key="search.warm_start")
+            raise workflow.located(error)
 
 
 def new_folder(title: str) -> Path:

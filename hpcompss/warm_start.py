@@ -107,11 +107,11 @@ def transferable(study: Study, space: Space, settings: Mapping[str, Any]) -> Sou
     objectives = (study.metric, study.direction), (settings["metric"], settings["direction"])
     if objectives[0] != objectives[1]:
         there, here = (f"to {direction} {metric}" for metric, direction in objectives)
-        raise InputError(f"{study.directory} was {there}, this study is {here}: they must be the same", key=KEY)
+        raise InputError(f"{study.directory} was {there}, this one is {here}: name one of that objective", key=KEY)
     if not set(study.space.names) & set(space.names):
         raise InputError(
             f"the space of {study.directory} ({', '.join(study.space.names)}) has no parameter in common with this "
-            f"one ({', '.join(space.names)})",
+            f"one ({', '.join(space.names)}): name another study, or none",
             key=KEY,
         )
     constraints = parse_constraints(settings.get("constraints", {}))
@@ -123,7 +123,8 @@ def transferable(study: Study, space: Space, settings: Mapping[str, Any]) -> Sou
             left_out[error.message] += 1
     if all(trial.value is None for trial in taken):
         reasons = "; ".join(left_out) or f"it has {len(taken)} finished trials, none of which completed"
-        raise InputError(f"no trial of {study.directory} says anything of this space ({reasons})", key=KEY)
+        message = f"no trial of {study.directory} says anything of this space ({reasons}): name another, or none"
+        raise InputError(message, key=KEY)
     comparable = _task(study.settings) == _task(settings)
     return Source(str(study.directory), comparable, tuple(taken), dict(left_out))
 

@@ -108,8 +108,11 @@ class Objective(_Section):
         return data
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str | os.PathLike) else value
+def _as_folders(value: Any) -> Any:
+    folders = [value] if isinstance(value, str | os.PathLike) else value
+    if not isinstance(folders, list) or not all(isinstance(each, str | os.PathLike) for each in folders):
+        raise ValueError(f"must be the folder of a study or a list of such folders, not {value!r}")
+    return folders
 
 
 class Search(_Section):
@@ -123,7 +126,7 @@ class Search(_Section):
     patience: Annotated[int, Field(ge=1)] | None = None
     min_improvement: Annotated[Figure, Field(ge=0)] | None = None
     initial: list[dict[str, Any]] = []
-    warm_start: Annotated[list[str], BeforeValidator(_as_list)] = []
+    warm_start: Annotated[list[str], BeforeValidator(_as_folders)] = []
     seed: Annotated[int, Field(ge=0)] | None = None
     allow_duplicates: bool = False
     order: Literal["eager", "lagged"] = "eager"

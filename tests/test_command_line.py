@@ -380,7 +380,7 @@ BAD_WORKFLOWS = {
     "a warm start from nowhere": (
         "",
         ["search.warm_start=nothing"],
-        "--set search.warm_start=nothing: search.warm_start: ",
+        "--set search.warm_start=nothing: search.warm_start: HERE/nothing holds no study: name the folder of one",
     ),
     "a missing module": ("", ["function=none.py:f"], "--set function=none.py:f: function: there is no file "),
 }
@@ -391,7 +391,7 @@ def test_a_bad_workflow(refused, here, text, assignments, message):
     with (here / "workflow.yaml").open("a") as file:
         file.write(text + "\n")
     options = [part for assignment in assignments for part in ("--set", assignment)]
-    assert refused("run", "workflow.yaml", "--study", "new", *options).startswith(message)
+    assert refused("run", "workflow.yaml", "--study", "new", *options).startswith(message.replace("HERE", str(here)))
     assert not Path("new").exists(), "nothing is left behind"
 
 
@@ -615,7 +615,7 @@ def test_constraints_on_the_command_line(command, here):
     (here / "model.py").write_text("def square(values): return values['x']\n")
     status, output, errors = command("run", "workflow.yaml", "--study", "bad", "--set", objective)
     assert status == 2
-    assert "failed in the same way (it reports no 'size', which a constraint bounds)" in errors
+    assert "failed in the same way (it reports no 'size', which objective.constraints bounds; it reports one" in errors
 
 
 # Looking at a study

@@ -53,10 +53,10 @@ def test_a_result_without_the_metric_is_a_failure():
     fine = Result(1.0, {"size": 5, "recall": 0.1})
     assert constrained(fine, constraints) is fine
     missing = constrained(Result(1.0, {"size": 5, "recal": 0.6}, epoch=3), constraints)
-    reason = "it reports no 'recall', which a constraint bounds; did you mean 'recal'?"
+    reason = "it reports no 'recall', which objective.constraints bounds; did you mean 'recal'?"
     assert (missing.value, missing.epoch, missing.failure) == (None, 3, Failure(FailureKind.EXCEPTION, reason))
     unknown = constrained(Result(1.0, {"size": math.nan, "recall": 0.6}), constraints)
-    reason = "size, which a constraint bounds, is nan"
+    reason = "size, which objective.constraints bounds, is nan"
     assert (unknown.value, unknown.failure) == (None, Failure(FailureKind.NOT_FINITE, reason))
     failed = Result(None, failure=Failure(FailureKind.DIED, "it died"))
     assert constrained(failed, constraints) is failed
@@ -81,8 +81,11 @@ def test_without_a_feasible_trial_there_is_no_best(study):
     assert as_plain(study)["best"] is None
 
 
+UNNAMED = "it reports no 'size', which objective.constraints bounds; it reports one number only"
+
+
 def test_a_trial_that_says_nothing_of_a_constraint_has_failed(study):
-    assert study.tell(study.ask(), 1.0).result.failure.reason == "it reports no 'size', which a constraint bounds"
+    assert study.tell(study.ask(), 1.0).result.failure.reason == UNNAMED
     assert (study.completed, study.failed) == (0, 1)
     np.testing.assert_equal(study.history.violations, [np.nan])
 

@@ -224,7 +224,7 @@ def test_constraints_hold_for_them_too(tmp_path):
     assert sorted(study.history.violations) == [0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0, 1.25]
     assert all(set(trial.result.metrics) == {"size"} for trial in study.sources[0].trials)
     with pytest.raises(
-        InputError, match=r"says anything of this space \(it reports no 'weight', which a constraint bounds"
+        InputError, match=r"says anything of this space \(it reports no 'weight', which objective.constraints bounds"
     ):
         Study(space, metric="loss", constraints={"weight": {"max": 4}}, warm_start=folder)
 
@@ -243,8 +243,8 @@ def test_they_are_neither_counted_nor_judged(tmp_path):
     [
         ({"space": [Int("y", 0, 9)]}, r"the space of .*old \(x\) has no parameter in common with this one \(y\)"),
         ({"space": [Int("x", 50, 60)]}, r"no trial of .*old says anything of this space \(a value of 'x' is outside"),
-        ({"direction": "maximize"}, "old was to minimize value, this study is to maximize value: they must"),
-        ({"metric": "loss"}, "old was to minimize value, this study is to minimize loss: they must be the same"),
+        ({"direction": "maximize"}, "old was to minimize value, this one is to maximize value: name"),
+        ({"metric": "loss"}, "old was to minimize value, this one is to minimize loss: name one of that objective"),
         ({"warm_start": "nowhere"}, r"nowhere holds no study \(No such file or directory: journal.jsonl\)"),
     ],
 )  # fmt: skip

@@ -388,7 +388,7 @@ BAD_SETTINGS = {
     "a loss of improvement": ("search: {min_improvement: -1}", "3:10: search.min_improvement: must be at least 0, not"),
     "a mapping for a list": ("search: {initial: {x: 1}}", "3:10: search.initial: must be a list, not {'x': 1}"),
     "no configuration": ("search: {initial: [x]}", "3:20: search.initial.0: must be a mapping of settings, not 'x'"),
-    "no folder": ("search: {warm_start: 3}", "3:10: search.warm_start: must be a list, not 3"),
+    "no folder": ("search: {warm_start: 3}", "3:10: search.warm_start: must be the folder of a study or a list"),
     # Units
     "unknown unit": ("search: {time: 10x}", "3:10: search.time: has the unknown unit 'x': use s, m, h or d"),
     "no duration": (

@@ -21,7 +21,7 @@ from hpcompss.samplers.prediction import Prediction
 from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter
 from hpcompss.study import Study
 from hpcompss.trial import Configuration, Resources
-from hpcompss.tuning import find_space, locating, open_engine, study_of, with_limits
+from hpcompss.tuning import check_sources, find_space, locating, open_engine, study_of, with_limits
 from hpcompss.workflow import Workflow
 
 __all__ = ["Plan", "make_plan", "show_plan"]
@@ -100,6 +100,8 @@ def make_plan(
             f"{folder} holds the study of another workflow or of other settings: plan it as it is, with no option that "
             f"changes one, by  hpcompss plan {folder}"
         )
+    if begun is None:
+        check_sources(workflow)
     with locating(workflow), open_engine(workflow) as engine:
         study = study_of(workflow, find_space(workflow, engine, view)) if begun is None else begun
         slots = engine.capacity(workflow.trial_resources)
