@@ -44,6 +44,10 @@ REFITS = 20
 FANTASIES = 16
 """How many joint outcomes of the pending trials are imagined."""
 
+SPREAD = 0.5
+"""How far they spread about the expected one, as a share of what the process says. With 1 the regret after 100 trials
+was 1.10 and 1.03 times as large with 32 in flight, on 14 tasks each, and 1.04 times with 8 (4 seeds)."""
+
 MIXED = 10**6
 """The most combinations of a mixed space's discrete part that are compared, for given continuous values."""
 
@@ -64,7 +68,8 @@ class GaussianProcess(Sampler):
     median are replaced by what a normal distribution would have at their ranks, and failed and infeasible trials count
     as the worst: so what is good shapes the model (the half-rank warping of Song et al., 2024, "The Vizier Gaussian
     process bandit algorithm", section 4.1). Pending trials take part with fantasies of their values (Snoek et
-    al., 2012). The acquisition is the logarithm of the expected improvement (Ament et al., 2023).
+    al., 2012), drawn at half their deviation. The acquisition is the logarithm of the expected improvement (Ament et
+    al., 2023).
 
     A finite space is searched exhaustively: of all its untried combinations the one with the greatest acquisition is
     taken. In other spaces gradients and comparisons take turns, and all combinations of the discrete part are compared
@@ -182,7 +187,7 @@ class GaussianProcess(Sampler):
             return LogExpectedImprovement(posterior, np.array([incumbent]))
         points = self._features.points(np.array([self.space.encode(each) for each in pending]))
         normals = special.ndtri(stats.qmc.Sobol(len(points), seed=generator).random(FANTASIES) * (1 - 1e-9) + 0.5e-9)
-        posterior, fantasies = posterior.with_fantasies(points, normals)
+        posterior, fantasies = posterior.with_fantasies(points, SPREAD * normals)
         return LogExpectedImprovement(posterior, np.minimum(incumbent, fantasies.min(axis=0)))
 
     def posterior(self, history: History, values: Array, early: Callable[[int], Array]) -> Posterior:
