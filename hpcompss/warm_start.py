@@ -108,10 +108,10 @@ def transferable(study: Study, space: Space, settings: Mapping[str, Any]) -> Sou
     if objectives[0] != objectives[1]:
         there, here = (f"to {direction} {metric}" for metric, direction in objectives)
         raise InputError(f"{study.directory} was {there}, this one is {here}: name one of that objective", key=KEY)
-    if not set(study.space.names) & set(space.names):
+    if not _varying(study.space) & _varying(space):
         raise InputError(
-            f"the space of {study.directory} ({', '.join(study.space.names)}) has no parameter in common with this "
-            f"one ({', '.join(space.names)}): name another study, or none",
+            f"the space of {study.directory} ({', '.join(study.space.names)}) has no parameter that varies in common "
+            f"with this one ({', '.join(space.names)}): name another study, or none",
             key=KEY,
         )
     constraints = parse_constraints(settings.get("constraints", {}))
@@ -127,6 +127,10 @@ def transferable(study: Study, space: Space, settings: Mapping[str, Any]) -> Sou
         raise InputError(message, key=KEY)
     comparable = _task(study.settings) == _task(settings)
     return Source(str(study.directory), comparable, tuple(taken), dict(left_out))
+
+
+def _varying(space: Space) -> set[str]:
+    return {parameter.name for parameter in space.parameters if parameter.count > 1}
 
 
 def _fitted(trial: Trial, there: Space, here: Space, constraints: Sequence[Constraint]) -> Trial:

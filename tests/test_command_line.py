@@ -735,9 +735,11 @@ def test_plan_as_json(command):
     assert plan["at_once"] >= 1
 
 
-def test_a_plan_tells_what_run_will_do(command):
-    plan = json.loads(command("plan", FUNCTION, "--json", "--first", "3")[1])
-    assert command("run", FUNCTION, "--study", "new", "--trials", 3)[0] == 0
+@pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_a_plan_tells_what_run_will_do(command, order):
+    options = ["--set", f"search.order={order}"]
+    plan = json.loads(command("plan", FUNCTION, "--json", "--first", "3", *options)[1])
+    assert command("run", FUNCTION, "--study", "new", "--trials", 3, *options)[0] == 0
     assert [trial.configuration for trial in Study.load("new").trials] == plan["first"]
 
 

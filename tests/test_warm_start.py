@@ -8,7 +8,7 @@ import pytest
 
 from hpcompss.engines import Local
 from hpcompss.errors import InputError
-from hpcompss.space import Boolean, Choice, Float, Int, Space
+from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Space
 from hpcompss.study import Study
 from hpcompss.trial import Configuration
 
@@ -241,7 +241,8 @@ def test_they_are_neither_counted_nor_judged(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"space": [Int("y", 0, 9)]}, r"the space of .*old \(x\) has no parameter in common with this one \(y\)"),
+        ({"space": [Int("y", 0, 9)]}, r"the space of .*old \(x\) has no parameter that varies in common with this one"),
+        ({"space": [Fixed("x", 3), Int("y", 0, 9)]}, r"no parameter that varies in common with this one \(x, y\)"),
         ({"space": [Int("x", 50, 60)]}, r"no trial of .*old says anything of this space \(a value of 'x' is outside"),
         ({"direction": "maximize"}, "old was to minimize value, this one is to maximize value: name"),
         ({"metric": "loss"}, "old was to minimize value, this one is to minimize loss: name one of that objective"),

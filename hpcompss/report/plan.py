@@ -20,6 +20,7 @@ from hpcompss.samplers import SpaceExhausted, prediction
 from hpcompss.samplers.prediction import Prediction
 from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter
 from hpcompss.study import Study
+from hpcompss.tasks.suggest import next_configuration
 from hpcompss.trial import Configuration, Resources
 from hpcompss.tuning import check_sources, find_space, locating, open_engine, study_of, with_limits
 from hpcompss.workflow import Workflow
@@ -116,9 +117,10 @@ def make_plan(
 
 def _first(study: Study, count: int) -> list[Configuration]:
     shown: list[Configuration] = []
+    known = study.prior
     with contextlib.suppress(SpaceExhausted):
         while len(shown) < count:
-            shown.append(study.ask().configuration)
+            shown.append(next_configuration(study.sampler, study.initial, known, shown, len(shown)))
     return shown
 
 

@@ -47,11 +47,11 @@ class Auto(Sampler):
             self._first = Grid(space, order="shuffled", **options)
             self.learns = False
             self.choice = ("grid", f"its {space.count} combinations fit into {trials} trials")
-        elif trials is not None and trials <= MODELLED:
-            self._first = GaussianProcess(space, **options)
+            return
+        self._first, self._later = GaussianProcess(space, **options), TreeParzen(space, **options)
+        if trials is not None and trials <= MODELLED:
             self.choice = ("gp", f"{trials} trials are few enough for a model of all of them")
         else:
-            self._first, self._later = GaussianProcess(space, **options), TreeParzen(space, **options)
             planned = "the number of trials is open" if trials is None else f"{trials} trials are planned"
             self.choice = (
                 "gp, then tpe",
@@ -62,5 +62,6 @@ class Auto(Sampler):
         self, history: History, pending: Sequence[Configuration], number: int, generator: np.random.Generator
     ) -> Iterator[Configuration]:
         """Yields what the algorithm does."""
-        sampler = self._later if self._later is not None and len(history) >= MODELLED else self._first
+        own = len(history) - history.transferred
+        sampler = self._later if self._later is not None and own >= MODELLED else self._first
         return sampler.propose(history, pending, number, generator)

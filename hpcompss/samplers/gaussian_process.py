@@ -41,6 +41,10 @@ KEPT = 320
 REFITS = 20
 """The hyper-parameters are fitted anew after each 1 / REFITS more trials; between, the factor is extended."""
 
+PENALTY = 1.0
+"""How much worse than the worst feasible trial an infeasible or failed one counts at most: by as much as the median is
+worse than the best. With 0.3 and 3 the regret was larger on three of four constrained tasks."""
+
 FANTASIES = 16
 """How many joint outcomes of the pending trials are imagined."""
 
@@ -389,7 +393,10 @@ class LogExpectedImprovement:
 
 
 def warped(history: History, first: int | None = None) -> Array:
-    """Returns what the process is of: standardised losses, the bad half by rank, the failed as bad as the worst.
+    """Returns what the process is of: standardised losses, the bad half by rank.
+
+    Infeasible trials are worse than all feasible ones, the more the farther they are from being feasible, and failed
+    ones are the worst.
 
     Args:
         history: The finished trials.
@@ -404,7 +411,9 @@ def warped(history: History, first: int | None = None) -> Array:
         return np.zeros(len(losses))
     values = np.empty(len(losses))
     values[feasible] = half_ranked(losses[feasible])
-    values[~feasible] = values[feasible].max()
+    if not feasible.all():
+        away = np.nan_to_num(violations[~feasible], nan=np.inf)
+        values[~feasible] = values[feasible].max() + PENALTY * stats.rankdata(away) / len(away)
     return standardised(values)
 
 

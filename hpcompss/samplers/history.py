@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -117,9 +118,10 @@ class History:
     def _add(self, trial: Trial, fidelity: float) -> None:
         if self._count == len(self._losses):
             self._grow()
-        succeeded = trial.state is TrialState.COMPLETE and trial.value is not None
+        value = math.nan if trial.value is None or trial.state is not TrialState.COMPLETE else trial.value
+        succeeded = math.isfinite(value)
         self._units[self._count] = self.space.encode(trial.configuration)
-        self._losses[self._count] = self._sign * trial.value if succeeded and trial.value is not None else np.nan
+        self._losses[self._count] = self._sign * value if succeeded else np.nan
         metrics = trial.result.metrics if trial.result is not None else {}
         self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
         self._fidelities[self._count] = fidelity

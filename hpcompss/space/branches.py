@@ -51,7 +51,7 @@ class Branch:
     @property
     def shape(self) -> tuple[int, ...]:
         """How many values each of `axes` has."""
-        return tuple(sum(map(len, self.runs[axis] or ())) for axis in self.axes)
+        return tuple(sum(run.stop - run.start for run in self.runs[axis] or ()) for axis in self.axes)
 
     @property
     def count(self) -> int | float:

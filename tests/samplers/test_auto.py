@@ -53,8 +53,7 @@ def test_it_does_what_its_choice_does(trials: int | None) -> None:
     space = FINITE["one parameter"] if trials is None else INFINITE["continuous"]
     for finished in (3, 40, MODELLED, MODELLED + 30):
         history = history_of(space, random_values(finished))
-        late = finished >= MODELLED and (trials is None or trials > MODELLED)
-        expected = (TreeParzen if late else GaussianProcess)(space, seed=4, allow_duplicates=True)
+        expected = (TreeParzen if finished >= MODELLED else GaussianProcess)(space, seed=4, allow_duplicates=True)
         found = Auto(space, seed=4, trials=trials, allow_duplicates=True).ask(history, [], finished)
         assert found == expected.ask(history, [], finished)
 

@@ -12,11 +12,12 @@ from scipy import optimize, stats
 from hpcompss.errors import InputError
 from hpcompss.samplers import gaussian_process
 from hpcompss.samplers.gaussian_process import GaussianProcess, LogExpectedImprovement, chosen, half_ranked, warped
+from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics import lattice
 from hpcompss.samplers.numerics.regression import Hyperparameters, Posterior
 from hpcompss.samplers.quasirandom import Quasirandom
 from hpcompss.space import Boolean, Choice, Float, Int, Space
-from tests.samplers.conformance import CONDITIONAL, LearnerConformance, finished, history_of, random_values
+from tests.samplers.conformance import CONDITIONAL, SIZE, LearnerConformance, finished, history_of, random_values
 from tests.samplers.problem import FLAT, SPACE, bowl, in_parallel, learned, spacing
 
 Array = NDArray[np.float64]
@@ -61,11 +62,11 @@ def test_of_a_finite_space_the_best_untried_combination_is_taken(
     scores = asked[0](points)
     assert found in untried
     assert scores[0] == pytest.approx(scores[1:].max(), abs=1e-6)
-    # So small a space local search sees whole, too.
+    # In so small a space local search arrives there, too, or where it gains next to nothing more.
     searched = GaussianProcess(LATTICE, seed=seed, exhaustive=1)
     assert searched._lattice is searched._discrete is None
     assert asked[0](sampler._features.points(LATTICE.encode(searched.ask(history, running, 60))[None])) == (
-        pytest.approx(scores[0], abs=1e-6)
+        pytest.approx(scores[0], abs=1e-3)
     )
 
 
@@ -140,21 +141,45 @@ def test_bad_values_count_by_their_rank_and_good_ones_as_they_are() -> None:
     assert half_ranked(np.array([1.7e308, -1.7e308, 1.7e308])).tolist() == pytest.approx([0.5, -1.0, 0.5], abs=1)
 
 
-def test_what_failed_is_as_bad_as_the_worst() -> None:
-    history = history_of(SPACE, [1.0, None, 3.0, 2.0, math.nan, -9.0, 0.0], sizes=[0.0] * 5 + [5.0, 0.0])
+def test_what_failed_is_worse_than_all_that_is_feasible() -> None:
+    sizes = [0.0] * 5 + [5.0, 0.0, 3.0]
+    history = history_of(SPACE, [1.0, None, 3.0, 2.0, math.nan, -9.0, 0.0, -7.0], sizes=sizes)
     values = warped(history)
     assert values.mean() == pytest.approx(0)
     assert values.std() == pytest.approx(1)
-    np.testing.assert_allclose(values[[1, 4, 5]], values[2])
-    assert values.argmin() == 6
+    assert np.argsort(values)[:6].tolist() == [6, 0, 3, 2, 7, 5]
+    assert values[1] == values[4] == values.max()
     np.testing.assert_allclose(warped(history, 4), warped(history_of(SPACE, [1.0, None, 3.0, 2.0])))
+
+
+@pytest.mark.parametrize("known", [[1.0], [1.0, 1.0, 1.0]])
+def test_what_failed_is_worse_where_all_that_is_feasible_is_alike(known: list[float | None]) -> None:
+    count = len(known)
+    failed = warped(history_of(SPACE, known + [None] * 9))
+    infeasible = warped(history_of(SPACE, known + [-1.0] * 9, sizes=[0.5] * count + [2.0 + each for each in range(9)]))
+    assert failed[:count].max() < failed[count:].min()
+    assert np.all(np.diff(infeasible[count - 1 :]) > 0)
+
+
+def test_few_feasible_trials_lead_to_more() -> None:
+    """A small corner is feasible, far from the best values."""
+    space = Space([Float("x", 0, 1), Float("y", 0, 1)])
+    shares = []
+    for seed in range(3):
+        sampler, history = GaussianProcess(space, seed=seed), History(space, "minimize", [SIZE])
+        for number in range(40):
+            each = sampler.ask(history, [], number)
+            x, y = float(each["x"]), float(each["y"])
+            history.append(finished(number, each, (x - 0.9) ** 2, 1 + abs(x - 0.2) + abs(y - 0.7) - 0.15))
+        shares.append(float(np.mean(history.violations[20:] == 0)))
+    assert np.mean(shares) > 0.3
 
 
 def test_where_nothing_is_feasible_the_least_violation_is_best() -> None:
     history = history_of(SPACE, [1.0, 2.0, 3.0, None, 0.0], sizes=[3.0, 2.0, 9.0, None, math.inf])
     values = warped(history)
     assert np.argsort(values)[:2].tolist() == [1, 0]
-    assert values[2] == values[3] == values[4] == values.max()
+    assert values[2] < values[3] == values[4] == values.max()
     assert not warped(history_of(SPACE, [1.0, None], sizes=[math.inf, None])).any()
 
 

@@ -67,6 +67,12 @@ def test_no_values_are_an_obstacle(name: str, values: list[float | None]) -> Non
         assert space.validate(configuration) == configuration
 
 
+def test_numbers_that_no_array_could_count(name: str) -> None:
+    space = Space([Int("n", 1, 10**20), Choice("c", ["a", "b"]), Int("m", -(10**30), 10**30)])
+    configuration = make_sampler(name, space, seed=0).ask(history_of(space, random_values(30)), [space.default], 31)
+    assert space.validate(configuration) == configuration
+
+
 def test_a_search_that_only_failed_goes_on_with_other_points(name: str) -> None:
     history = history_of(SPACE, [None] * 40)
     found = in_parallel(make_sampler(name, SPACE, seed=0), history, 10, known=True)
