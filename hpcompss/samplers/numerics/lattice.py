@@ -338,9 +338,12 @@ class _Product:
         return self._sums(np.arange(columns.start, columns.stop), split.axes, len(self.shape))
 
     def split(self, width: int) -> _Split:
-        """Returns the lattice with as many of the last axes inner ones as about ``width`` columns take."""
+        """Returns the lattice with as many of the last axes inner ones as about ``width`` columns take.
+
+        A long axis before a short one is an outer one: its columns would be too many to be shared by the rows.
+        """
         axis, columns = len(self.shape), 1
-        while axis > 0 and columns * 4 <= width:
+        while axis > 0 and columns * 4 <= width and (columns == 1 or columns * self.shape[axis - 1] <= 4 * width):
             axis -= 1
             columns *= self.shape[axis]
         return _Split(axis, self.count // columns, columns, max(1, width))
