@@ -20,7 +20,7 @@ from hpcompss.samplers.numerics.maximize import LocalSearch, maximize
 from hpcompss.samplers.numerics.regression import Posterior, fit, squared_distances
 from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
-from hpcompss.space.branches import CONTINUOUS, Branch, branches
+from hpcompss.space.branches import CONTINUOUS, Branch, Runs, branches
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -274,12 +274,19 @@ class GaussianProcess(Sampler):
         units, scores = np.empty((0, len(self.space))), np.empty(0)
         middle = self._cube.snap_columns(np.full((1, len(self.space)), 0.5))[0]
         held = np.where(np.isnan(held), middle, held)
+        process = acquisition.process
+        tables: dict[tuple[int, Runs | None], Table] = {}  # most branches share those of most columns
         for branch in boxes:
             rest = np.full(len(self.space), np.nan)
             rest[branch.continuous] = held[branch.continuous]
+            keys = [(axis, branch.runs[axis]) for axis in branch.axes]
+            for key in keys:
+                if key not in tables:
+                    places = branch.places(self._cube, key[0])
+                    tables[key] = self._table(acquisition.posterior, places, key[0])
             best = best_expected_improvement(
-                [self._table(acquisition.posterior, branch.places(self._cube, axis), axis) for axis in branch.axes],
-                acquisition.process,
+                [tables[key] for key in keys],
+                process,
                 base=self._base(acquisition.posterior, rest, branch),
                 count=count,
                 excluded=branch.locate(self._cube, tried)[1],

@@ -15,7 +15,7 @@ from hpcompss.samplers.numerics.lattice import Mixture, Table, best_density_rati
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
 from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
-from hpcompss.space.branches import Branch
+from hpcompss.space.branches import Branch, Runs
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -173,10 +173,12 @@ class _Ratio:
     def best_of_all(self, cube: Cube, boxes: Sequence[Branch], tried: Array, count: int = Sampler.PROPOSALS) -> Array:
         """Returns the untried combinations of a finite space where it is greatest, the greatest first."""
         units, scores = np.empty((0, len(cube.counts))), np.empty(0)
+        good = _Tables(self.good, cube, self._marginal)
+        bad = _Tables(self._bad, cube)
         for branch in boxes:
             best = best_density_ratio(
-                self._mixture(self.good, cube, branch, self._marginal),
-                self._mixture(self._bad, cube, branch, None),
+                good.mixture(branch),
+                bad.mixture(branch),
                 count=count,
                 excluded=branch.locate(cube, tried)[1],
                 above=np.sort(scores)[-count] if len(scores) >= count else -math.inf,
@@ -185,21 +187,39 @@ class _Ratio:
             scores = np.concatenate([scores, best.scores])
         return units[np.argsort(-scores, kind="stable")[:count]]
 
-    def _mixture(self, estimator: Parzen, cube: Cube, branch: Branch, tilt: Callable[[Array], Array] | None) -> Mixture:
-        """Returns an estimator on a branch's lattice, its kernels all raised by what ``tilt`` gives at each value."""
 
-        def table(axis: int) -> Table:
-            places = branch.places(cube, axis)
+class _Tables:
+    """An estimator on lattices: what each column contributes, which most branches of a space share.
 
-            def kernels(rows: NDArray[np.int64]) -> Array:
-                units = np.full((len(rows), len(cube.counts)), np.nan)
-                units[:, axis] = places[rows]
-                made = np.hstack([estimator.kernels(units), np.zeros((len(rows), 1))])
-                return made if tilt is None else made + tilt(units)[:, None]
+    Args:
+        estimator: The estimator.
+        cube: The space's.
+        tilt: What to add to all kernels at encoded points (m, columns): shape (m,).
+    """
 
-            return make_table(len(places), kernels)
+    def __init__(self, estimator: Parzen, cube: Cube, tilt: Callable[[Array], Array] | None = None) -> None:
+        self._estimator = estimator
+        self._cube = cube
+        self._tilt = tilt
+        self._tables: dict[tuple[int, Runs | None], Table] = {}
+        self._log_weights = np.log(estimator.weights)
 
-        return Mixture([table(axis) for axis in branch.axes], np.log(estimator.weights))
+    def mixture(self, branch: Branch) -> Mixture:
+        """Returns the estimator on a branch's lattice."""
+        return Mixture([self._table(branch, axis) for axis in branch.axes], self._log_weights)
+
+    def _table(self, branch: Branch, axis: int) -> Table:
+        key = (axis, branch.runs[axis])
+        if key not in self._tables:
+            places = branch.places(self._cube, axis)
+            self._tables[key] = make_table(len(places), lambda rows: self._kernels(axis, places[rows]))
+        return self._tables[key]
+
+    def _kernels(self, axis: int, places: Array) -> Array:
+        units = np.full((len(places), len(self._cube.counts)), np.nan)
+        units[:, axis] = places
+        made = np.hstack([self._estimator.kernels(units), np.zeros((len(places), 1))])
+        return made if self._tilt is None else made + self._tilt(units)[:, None]
 
 
 def _weights(losses: Array, edge: float) -> Array:

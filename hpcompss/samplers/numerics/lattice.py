@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +47,8 @@ DECIMALS = 9
 """How finely acquisitions are told apart, far above their rounding errors: equals are then equal on every machine."""
 SMALL = 4096
 """Of so many points, each is evaluated at once and exactly."""
+FEW = 64
+"""And of so many where a bound from elsewhere rules most of them out."""
 PART = 1 << 18
 """About how many points are searched at a time."""
 INNER = 1 << 17
@@ -62,7 +64,7 @@ LONG = 4096
 DENSE = 10**6
 """A parameter of more values is as good as continuous: an acquisition tells its neighbours apart no more."""
 BRANCHES = 1000
-"""Of a space of more branches the combinations are not all compared: each costs about a millisecond."""
+"""Of a space of more branches the combinations are not all compared: each costs a millisecond or some more."""
 STEPS = 1024
 """How finely deviations are told apart where points are ruled out."""
 
@@ -151,6 +153,19 @@ class Process:
         deviation = np.sqrt(np.maximum(variance, LEAST * self.amplitude))
         return _log_mean_improvement(self.incumbents - covariance @ self.duals, deviation)
 
+    @cached_property
+    def pivoted(self) -> tuple[Integers, Model]:
+        """The observations in the order in which they explain the most, and the process in that order."""
+        order, inverse, variances = _pivoted(self.factor_inverse)
+        model = (
+            np.ascontiguousarray(self.amplitude * self.duals[order].T),
+            np.array(self.incumbents, dtype=np.float64),
+            np.sqrt(self.amplitude / variances),
+            np.ascontiguousarray(math.sqrt(self.amplitude) * inverse),
+            float(self.amplitude),
+        )
+        return order, model
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -191,11 +206,12 @@ def best_expected_improvement(
     """
     product = _Product(tables, len(process.duals), base)
     pool = _Pool(product, count, excluded, above)
-    if product.count <= SMALL:
+    if product.count <= (SMALL if above == -math.inf else FEW):
         numbers = np.arange(product.count)
         pool.add(process.score(product.sums(numbers)), numbers)
         return pool.best()
-    _climb(product, process, pool)
+    if above == -math.inf:
+        _climb(product, process, pool)
     _Search(product, process, pool).run()
     numbers = pool.numbers
     final = _Pool(product, count, excluded, above)
@@ -394,15 +410,8 @@ class _Search:
         self._pool = pool
         self._amplitude = process.amplitude
         self._split = product.split(INNER // product.width)
-        self._order, inverse, variances = _pivoted(process.factor_inverse)
-        duals = np.ascontiguousarray(process.amplitude * process.duals[self._order].T)
-        self._model: Model = (
-            duals,
-            np.array(process.incumbents, dtype=np.float64),
-            np.sqrt(process.amplitude / variances),
-            np.ascontiguousarray(math.sqrt(process.amplitude) * inverse),
-            float(process.amplitude),
-        )
+        self._order, self._model = process.pivoted
+        duals = self._model[0]
         # What rounding does to a mean, amply.
         self._slack = 1e-9 * math.sqrt(process.amplitude) + 1e-14 * float(np.abs(duals).sum(axis=1).max())
         compiled = kernels("hpcompss.samplers.numerics.lattice_kernels")
