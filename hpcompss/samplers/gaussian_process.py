@@ -419,7 +419,7 @@ def warped(history: History, first: int | None = None) -> Array:
     values = np.empty(len(losses))
     values[feasible] = half_ranked(losses[feasible])
     if not feasible.all():
-        away = np.nan_to_num(violations[~feasible], nan=np.inf)
+        away = np.nan_to_num(violations[~feasible], nan=np.inf, posinf=np.inf)
         values[~feasible] = values[feasible].max() + PENALTY * stats.rankdata(away) / len(away)
     return standardised(values)
 
