@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from hpcompss.samplers.base import Sampler, check_count, is_begun
+from hpcompss.samplers.contenders import contender, within
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.features import Features
@@ -77,7 +79,8 @@ class GaussianProcess(Sampler):
 
     A finite space is searched exhaustively: of all its untried combinations the one with the greatest acquisition is
     taken. In other spaces gradients and comparisons take turns, and all combinations of the discrete part are compared
-    at the best place found (`numerics.maximize`, `numerics.lattice`).
+    at the best place found (`numerics.maximize`, `numerics.lattice`). Where a space has branches, every third
+    suggestion is the best one in a branch that competes (`contenders`).
 
     Args:
         space: What may vary.
@@ -129,9 +132,17 @@ class GaussianProcess(Sampler):
             values = warped(history)
             posterior = self.posterior(history, values, lambda first: warped(history, first))
             acquisition = self._acquisition(posterior, float(values.min()), pending, generator)
-            units = self._best(acquisition, history, values, pending, self.PROPOSALS, generator)
-        for unit in units:
-            yield self._cube.decode(unit)
+        running = self._encoded(pending)
+        branch = contender(history, running, number)
+        for where in (None,) if branch is None else (branch, None):
+            with one_thread():
+                units = self._best(acquisition, history, values, running, self.PROPOSALS, generator, where)
+            for unit in units:
+                yield self._cube.decode(unit)
+
+    def _encoded(self, configurations: Sequence[Configuration]) -> Array:
+        rows = [self.space.encode(each) for each in configurations]
+        return np.array(rows).reshape(len(rows), len(self.space))
 
     def expect(
         self, history: History, values: Array, incumbent: float, pending: Sequence[Configuration], count: int
@@ -156,7 +167,7 @@ class GaussianProcess(Sampler):
         taken = history.keys | {self.space.key(each) for each in pending}
         units: list[Array] = []
         seen = set(taken)
-        for unit in self._best(acquisition, history, values, pending, count, generator):
+        for unit in self._best(acquisition, history, values, self._encoded(pending), count, generator):
             if len(units) == count:
                 break
             key = self.space.key(self._cube.decode(unit))
@@ -189,7 +200,7 @@ class GaussianProcess(Sampler):
     ) -> LogExpectedImprovement:
         if not pending:
             return LogExpectedImprovement(posterior, np.array([incumbent]))
-        points = self._features.points(np.array([self.space.encode(each) for each in pending]))
+        points = self._features.points(self._encoded(pending))
         normals = special.ndtri(stats.qmc.Sobol(len(points), seed=generator).random(FANTASIES) * (1 - 1e-9) + 0.5e-9)
         posterior, fantasies = posterior.with_fantasies(points, SPREAD * normals)
         return LogExpectedImprovement(posterior, np.minimum(incumbent, fantasies.min(axis=0)))
@@ -228,28 +239,34 @@ class GaussianProcess(Sampler):
         acquisition: LogExpectedImprovement,
         history: History,
         values: Array,
-        pending: Sequence[Configuration],
+        running: Array,
         count: int,
         generator: np.random.Generator,
+        branch: NDArray[np.bool_] | None = None,
     ) -> Array:
         """Returns the encoded configurations of greatest acquisition, the greatest first: shape (n, columns)."""
-        tried = history.units[history.transferred :]
-        if pending:
-            tried = np.vstack([tried, *(self.space.encode(each) for each in pending)])
+
+        def boxes(of: Sequence[Branch]) -> list[Branch]:
+            return [each for each in of if branch is None or each.is_of(branch)]
+
         if self._lattice is not None:
             middle = np.full(len(self.space), 0.5)
+            tried = np.vstack([history.units[history.transferred :], running])
             return self._best_of_all(
-                acquisition, self._lattice, middle, tried[: 0 if self.allow_duplicates else None], count
+                acquisition, boxes(self._lattice), middle, tried[: 0 if self.allow_duplicates else None], count
             )
-        order = np.argsort(values, kind="stable")[:5]
+        order = np.argsort(values, kind="stable")
+        if branch is not None:
+            order = order[within(history.units[order], branch)]
         search = LocalSearch(acquisition, self._cube, self._features)
-        units, scores = maximize(search, history.units[order], generator)
-        if self._discrete:
+        wanted = None if branch is None else functools.partial(within, branch=branch)
+        units, scores = maximize(search, history.units[order[:5]], generator, wanted)
+        if self._discrete and (discrete := boxes(self._discrete)):
             # All values of the discrete part, with the others as they are at the best place found.
-            better = self._best_of_all(acquisition, self._discrete, units[0], np.empty((0, len(self.space))), 1)
+            better = self._best_of_all(acquisition, discrete, units[0], np.empty((0, len(self.space))), 1)
             if acquisition(self._features.points(better))[0] > scores[0]:
                 units = np.vstack([search.climb(better, search.score(better))[0], better, units])
-        return units
+        return units if wanted is None else units[wanted(units)]
 
     def _best_of_all(
         self,

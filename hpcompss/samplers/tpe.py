@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hpcompss.errors import InputError
 from hpcompss.samplers.base import Sampler, check_count, is_begun
+from hpcompss.samplers.contenders import contender, within
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.lattice import Mixture, Table, best_density_ratio, lattice_of, make_table
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
@@ -65,7 +66,8 @@ class TreeParzen(Sampler):
     Parameters that are active together are modelled together, whatever the branch (`numerics.parzen`). Pending, failed
     and infeasible trials are among the bad ones (for the pending: the constant liar of Ginsbourger et al., 2010).
 
-    A finite space is searched exhaustively: of all its untried combinations the best one is taken.
+    A finite space is searched exhaustively: of all its untried combinations the best one is taken. Where a space has
+    branches, every third suggestion is the best one in a branch that competes (`contenders`).
 
     Args:
         space: What may vary.
@@ -116,28 +118,44 @@ class TreeParzen(Sampler):
             yield from self._startup.propose(number)
             return
         running = np.array([self.space.encode(each) for each in pending]).reshape(len(pending), len(self.space))
+        if (branch := contender(history, running, number)) is not None:
+            yield from self._best(history, running, generator, branch)
+        yield from self._best(history, running, generator)
+
+    def _best(
+        self, history: History, running: Array, generator: np.random.Generator, branch: NDArray[np.bool_] | None = None
+    ) -> Iterator[Configuration]:
+        """Yields the best configurations, or those of a branch by what was tried in it."""
         with one_thread():
-            ratio = self._ratio(history, running)
+            ratio = self._ratio(history, running, branch)
             if self._branches is not None:
                 tried = np.vstack([history.units[history.transferred :], running])
-                units = ratio.best_of_all(self._cube, self._branches, tried[: 0 if self.allow_duplicates else None])
+                boxes = [each for each in self._branches if branch is None or each.is_of(branch)]
+                units = ratio.best_of_all(self._cube, boxes, tried[: 0 if self.allow_duplicates else None])
             else:
                 units = self._cube.snap(self._candidates(ratio.good, generator))
+                if branch is not None:
+                    units = units[within(units, branch)]
                 units = units[np.argsort(-ratio(units), kind="stable")]
         for unit in units:
             yield self._cube.decode(unit)
 
-    def _ratio(self, history: History, running: Array) -> _Ratio:
-        completed = int((~history.failed).sum())
-        losses = np.where(history.failed, np.inf, history.losses)
-        order = np.lexsort([losses, np.nan_to_num(history.violations, nan=np.inf)])
+    def _ratio(self, history: History, running: Array, branch: NDArray[np.bool_] | None = None) -> _Ratio:
+        units, losses, violations = history.units, history.losses, history.violations
+        if branch is not None:
+            rows = within(units, branch)
+            units, losses, violations = units[rows], losses[rows], violations[rows]
+            running = running[within(running, branch)]
+        completed = int((~np.isnan(losses)).sum())
+        losses = np.nan_to_num(losses, nan=np.inf)
+        order = np.lexsort([losses, np.nan_to_num(violations, nan=np.inf)])
         count = max(2, min(math.ceil(self.gamma * completed), MOST_GOOD))
         good, bad = order[:count], order[count:]
         weights = _weights(losses[good], losses[order[min(count, len(order) - 1)]])
-        others = np.vstack([history.units[bad], running])
+        others = np.vstack([units[bad], running])
         lies = np.concatenate([np.ones(len(bad)), np.full(len(running), PENDING_WEIGHT)])
         least = min(WIDTH * (completed / WIDE_TRIALS) ** -SHRINKING, WIDTH)
-        return _Ratio(self._layout, history.units[good], weights, least, others, lies)
+        return _Ratio(self._layout, units[good], weights, least, others, lies)
 
     def _candidates(self, good: Parzen, generator: np.random.Generator) -> Array:
         """Returns draws from the density of good trials, some of them recombined: shape (candidates, columns)."""

@@ -48,6 +48,10 @@ class Branch:
         """The columns that are not active."""
         return [column for column, runs in enumerate(self.runs) if runs is None]
 
+    def is_of(self, active: NDArray[np.bool_]) -> bool:
+        """Returns whether just these columns are active in it: shape (columns,)."""
+        return bool(np.array_equal([runs is not None for runs in self.runs], active))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """How many values each of `axes` has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -52,19 +53,29 @@ class Acquisition(Protocol):
         """Returns the acquisition at a point (coordinates,) and its gradient, of the same shape."""
 
 
-def maximize(search: LocalSearch, best: Array, generator: np.random.Generator) -> tuple[Array, Array]:
+def maximize(
+    search: LocalSearch,
+    best: Array,
+    generator: np.random.Generator,
+    wanted: Callable[[Array], NDArray[np.bool_]] | None = None,
+) -> tuple[Array, Array]:
     """Returns encoded configurations and their acquisitions, the greatest first: shapes (n, columns) and (n,).
 
     Args:
         search: In the space, of the acquisition.
         best: The best trials, encoded: shape (b, columns).
         generator: Chooses candidates.
+        wanted: Which encoded configurations are, (n, columns) to (n,); None for all.
     """
     cube, features = search.cube, search.features
     units = np.vstack([_spread(cube, features, generator), _around(cube, features, best, generator), best])
+    if wanted is not None:
+        units = units[wanted(units)]
     scores = search.score(units)
     starts = _starts(scores, generator)
     found, gained = search.climb(units[starts], scores[starts])
+    if wanted is not None:
+        found, gained = found[wanted(found)], gained[wanted(found)]
     units, scores = np.vstack([found, units]), np.concatenate([gained, scores])
     order = np.argsort(-scores, kind="stable")
     return units[order], scores[order]
