@@ -51,8 +51,8 @@ PENDING_WEIGHT = 0.3
 in flight the regret after 100 trials was 1.04 times as large (8 tasks, 6 seeds)."""
 
 CROSSED, AVERAGED = 0.5, 0.45
-"""The shares of candidates that take each parameter from another draw, and that lie between two draws. With 0.25 for the
-latter the regret after 100 trials was 1.06 times as large on 30 tasks (20 seeds) and 0.98 times on 22 further ones."""
+"""The shares of candidates that take each parameter from another draw, and that lie between two draws. With 0.25 for
+the latter the regret after 100 trials was 1.06 times as large on 30 tasks (20 seeds) and 0.98 times on 22 others."""
 
 
 class TreeParzen(Sampler):

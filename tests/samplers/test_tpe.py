@@ -47,7 +47,7 @@ def test_of_other_spaces_the_best_draw_is_taken() -> None:
     history = learned(50)
     sampler = TreeParzen(SPACE, seed=0)
     ratio = sampler._ratio(history, np.empty((0, len(SPACE))))
-    proposals = [SPACE.encode(each) for each in sampler.propose(history, [], 50, np.random.default_rng(0))]
+    proposals = [SPACE.encode(each) for each in sampler.propose(history, [], 51, np.random.default_rng(0))]
     assert len(proposals) == 128
     assert (np.diff(ratio(np.array(proposals))) <= 1e-9).all()
 
