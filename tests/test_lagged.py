@@ -102,10 +102,11 @@ def test_a_search_whose_time_is_up_ends_and_goes_on(two, tmp_path):
     begun = study(directory=tmp_path / "s").optimize(slow, time=0.1, engine=two)
     assert begun.stopped == "the time is up"
     begun.close()
+    trials = max(24, begun.started)  # a fast machine makes more of them in that time
     with Study.resume(tmp_path / "s") as resumed:
-        resumed.optimize(slow, trials=24, engine=two)
-        assert resumed.completed + resumed.failed == 24
-    assert configurations(Study.load(tmp_path / "s")) == in_order()
+        resumed.optimize(slow, trials=trials, engine=two)
+        assert resumed.completed + resumed.failed == trials
+    assert configurations(Study.load(tmp_path / "s"))[:24] == in_order()
 
 
 def test_the_journal_has_a_trial_before_its_configuration_is_known(two, tmp_path):
