@@ -745,8 +745,12 @@ def test_a_plan_tells_what_run_will_do(command, order):
 
 @pytest.fixture
 def promising(monkeypatch):
-    """Two predictions, in place of a model's."""
-    found = [Prediction({"x": 5}, 0.25, 0.125, 0.5), Prediction({"x": 6}, 1.0, 0.5, 0.0625)]
+    """Three predictions, in place of a model's."""
+    found = [
+        Prediction({"x": 5}, 0.25, 0.125, 0.5),
+        Prediction({"x": 6}, 1.0, 0.5, 0.0625),
+        Prediction({"x": 7}, 3.0, 0.5, 1e-19),
+    ]
     monkeypatch.setattr(prediction, "predict", lambda history, pending, count: found[:count] if len(history) else [])
     return found
 
@@ -759,9 +763,10 @@ def test_a_plan_of_a_study(command, study, promising):
         assert "known: 10 trials have finished, the best 0.25\n" in output
         assert "trial 0:" not in output
         table = output[output.index("expected loss") :].splitlines()
-        assert [line.split() for line in table[1:3]] == [
+        assert [line.split() for line in table[1:4]] == [
             ["0.25", "±", "0.12", "0.5", "x=5"],
             ["1", "±", "0.5", "0.0625", "x=6"],
+            ["3", "±", "0.5", "0", "x=7"],
         ]
     plan = json.loads(command("plan", study, "--json")[1])
     assert (plan["finished"], plan["combinations"]) == (10, 10)

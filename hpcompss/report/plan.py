@@ -33,6 +33,9 @@ FIRST = 5
 PROMISING = 10
 """And how many predicted ones of a study that has."""
 
+NOTHING = 1e-6
+"""An expected improvement below this share of the deviation is shown as 0."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -176,7 +179,8 @@ def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) ->
     table.add_column("configuration", no_wrap=True, overflow="ellipsis")
     for each in plan.predicted:
         expected = f"{figure(each.value)} ± {each.deviation:.2g}"
-        table.add_row(expected, figure(each.improvement), configuration(each.configuration))
+        improvement = figure(each.improvement) if each.improvement > NOTHING * each.deviation else "0"
+        table.add_row(expected, improvement, configuration(each.configuration))
     console.print(table)
 
 
