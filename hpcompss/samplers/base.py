@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcompss.errors import InputError
 from hpcompss.samplers.history import History
@@ -75,6 +76,11 @@ class Sampler(abc.ABC):
             if key not in taken and key not in history.keys:
                 return configuration
         raise SpaceExhausted
+
+    def encoded(self, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
+        """Returns configurations in the unit cube, NaN where inactive: shape (configurations, columns)."""
+        rows = [self.space.encode(each) for each in configurations]
+        return np.array(rows).reshape(len(rows), len(self.space))
 
     @abc.abstractmethod
     def propose(

@@ -17,12 +17,12 @@ from hpcompss.samplers.contenders import contender, within
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.features import Features
-from hpcompss.samplers.numerics.lattice import Process, Table, best_expected_improvement, lattice_of, make_table
+from hpcompss.samplers.numerics.lattice import Process, Tables, best_expected_improvement, lattice_of
 from hpcompss.samplers.numerics.maximize import LocalSearch, maximize
 from hpcompss.samplers.numerics.regression import Posterior, fit, squared_distances
 from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
-from hpcompss.space.branches import CONTINUOUS, Branch, Runs, branches
+from hpcompss.space.branches import CONTINUOUS, Branch, branches
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -72,8 +72,8 @@ class GaussianProcess(Sampler):
 
     The process has a Matern 5/2 kernel with a length scale for each parameter (`numerics.regression`). Losses above the
     median are replaced by what a normal distribution would have at their ranks, and failed and infeasible trials count
-    as the worst: so what is good shapes the model (the half-rank warping of Song et al., 2024, "The Vizier Gaussian
-    process bandit algorithm", section 4.1). Pending trials take part with fantasies of their values (Snoek et
+    as worse than all others: so what is good shapes the model (the half-rank warping of Song et al., 2024, "The Vizier
+    Gaussian process bandit algorithm", section 4.1). Pending trials take part with fantasies of their values (Snoek et
     al., 2012), drawn at half their deviation. The acquisition is the logarithm of the expected improvement (Ament et
     al., 2023).
 
@@ -128,21 +128,17 @@ class GaussianProcess(Sampler):
         if not is_begun(history, pending, self.startup_trials) or not len(self._features.columns):
             yield from self._startup.propose(number)
             return
+        running = self.encoded(pending)
         with one_thread():
             values = warped(history)
             posterior = self.posterior(history, values, lambda first: warped(history, first))
-            acquisition = self._acquisition(posterior, float(values.min()), pending, generator)
-        running = self._encoded(pending)
+            acquisition = self._acquisition(posterior, float(values.min()), running, generator)
         branch = contender(history, running, number)
         for where in (None,) if branch is None else (branch, None):
             with one_thread():
                 units = self._best(acquisition, history, values, running, self.PROPOSALS, generator, where)
             for unit in units:
                 yield self._cube.decode(unit)
-
-    def _encoded(self, configurations: Sequence[Configuration]) -> Array:
-        rows = [self.space.encode(each) for each in configurations]
-        return np.array(rows).reshape(len(rows), len(self.space))
 
     def expect(
         self, history: History, values: Array, incumbent: float, pending: Sequence[Configuration], count: int
@@ -163,11 +159,12 @@ class GaussianProcess(Sampler):
             return []
         generator = np.random.default_rng(self.seed)
         posterior = self.posterior(history, values, lambda first: standardised(values[:first]))
-        acquisition = self._acquisition(posterior, incumbent, pending, generator)
+        running = self.encoded(pending)
+        acquisition = self._acquisition(posterior, incumbent, running, generator)
         taken = history.keys | {self.space.key(each) for each in pending}
         units: list[Array] = []
         seen = set(taken)
-        for unit in self._best(acquisition, history, values, self._encoded(pending), count, generator):
+        for unit in self._best(acquisition, history, values, running, count, generator):
             if len(units) == count:
                 break
             key = self.space.key(self._cube.decode(unit))
@@ -189,18 +186,18 @@ class GaussianProcess(Sampler):
     def _is_near(self, unit: Array, others: Sequence[Array]) -> bool:
         """Returns whether a configuration differs but little from one of others: its neighbours tell nothing more."""
         limits = np.where(self._cube.is_category, 0.0, ALIKE)
-        away = np.abs(np.array(others).reshape(-1, len(unit)) - unit)
-        same = np.isnan(others).reshape(away.shape) == np.isnan(unit)
-        return bool((same & (np.isnan(away) | (away <= limits))).all(axis=1).any())
+        rows = np.reshape(others, (-1, len(unit)))
+        near = (np.nan_to_num(np.abs(rows - unit)) <= limits).all(axis=1)
+        return bool((near & within(rows, ~np.isnan(unit))).any())
 
     # The model
 
     def _acquisition(
-        self, posterior: Posterior, incumbent: float, pending: Sequence[Configuration], generator: np.random.Generator
+        self, posterior: Posterior, incumbent: float, running: Array, generator: np.random.Generator
     ) -> LogExpectedImprovement:
-        if not pending:
+        if not len(running):
             return LogExpectedImprovement(posterior, np.array([incumbent]))
-        points = self._features.points(self._encoded(pending))
+        points = self._features.points(running)
         normals = special.ndtri(stats.qmc.Sobol(len(points), seed=generator).random(FANTASIES) * (1 - 1e-9) + 0.5e-9)
         posterior, fantasies = posterior.with_fantasies(points, SPREAD * normals)
         return LogExpectedImprovement(posterior, np.minimum(incumbent, fantasies.min(axis=0)))
@@ -291,20 +288,20 @@ class GaussianProcess(Sampler):
         units, scores = np.empty((0, len(self.space))), np.empty(0)
         middle = self._cube.snap_columns(np.full((1, len(self.space)), 0.5))[0]
         held = np.where(np.isnan(held), middle, held)
-        process = acquisition.process
-        tables: dict[tuple[int, Runs | None], Table] = {}  # most branches share those of most columns
+        process, posterior = acquisition.process, acquisition.posterior
+
+        def distances(column: int, units: Array) -> Array:
+            of = self._features.of(column)
+            return squared_distances(posterior.scaled(self._features.points(units))[:, of], posterior.points[:, of])
+
+        tables = Tables(self._cube, distances)
         for branch in boxes:
             rest = np.full(len(self.space), np.nan)
             rest[branch.continuous] = held[branch.continuous]
-            keys = [(axis, branch.runs[axis]) for axis in branch.axes]
-            for key in keys:
-                if key not in tables:
-                    places = branch.places(self._cube, key[0])
-                    tables[key] = self._table(acquisition.posterior, places, key[0])
             best = best_expected_improvement(
-                [tables[key] for key in keys],
+                tables.of(branch),
                 process,
-                base=self._base(acquisition.posterior, rest, branch),
+                base=self._base(posterior, rest, branch),
                 count=count,
                 excluded=branch.locate(self._cube, tried)[1],
                 above=np.sort(scores)[-count] if len(scores) >= count else -math.inf,
@@ -313,17 +310,6 @@ class GaussianProcess(Sampler):
             found[:, branch.continuous] = rest[branch.continuous]
             units, scores = np.vstack([units, found]), np.concatenate([scores, best.scores])
         return units[np.argsort(-scores, kind="stable")[:count]]
-
-    def _table(self, posterior: Posterior, places: Array, column: int) -> Table:
-        """Returns the squared distances of a column's values to the observations': shape (values, n)."""
-        of = self._features.of(column)
-
-        def distances(rows: NDArray[np.int64]) -> Array:
-            units = np.full((len(rows), len(self.space)), np.nan)
-            units[:, column] = places[rows]
-            return squared_distances(posterior.scaled(self._features.points(units))[:, of], posterior.points[:, of])
-
-        return make_table(len(places), distances)
 
     def _base(self, posterior: Posterior, unit: Array, branch: Branch) -> Array:
         """Returns the squared distances in the columns that do not vary in a branch: shape (n,)."""

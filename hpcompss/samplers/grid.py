@@ -84,6 +84,7 @@ def _steps_of(parameter: Float) -> str:
             )
             counts[int(stepped.count)] = step
     chosen = sorted({min(counts, key=lambda count: abs(count - points)) for points in POINTS if counts})
-    first, *others = [f"{counts[count]:g} gives {count} points" for count in chosen] or ["none is fine enough"]
+    given = [f"{counts[count]:g} gives {count}" for count in chosen] or ["none is fine enough"]
+    given[0] += " points" if chosen else ""
     scale = "" if parameter.sampling == "linear" else f"{parameter.sampling}, so it multiplies: "
-    return f"{parameter.name!r} ({scale}{', '.join([first, *(each.removesuffix(' points') for each in others)])})"
+    return f"{parameter.name!r} ({scale}{', '.join(given)})"

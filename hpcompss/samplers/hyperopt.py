@@ -179,7 +179,7 @@ class Hyperopt(Sampler):
 
     def _documents(self, history: History, pending: Sequence[Configuration]) -> list[dict[str, Any]]:
         """Returns the finished and the running trials as Hyperopt's documents."""
-        units = np.vstack([history.units, *(self.space.encode(each) for each in pending)])
+        units = np.vstack([history.units, self.encoded(pending)])
         losses = np.concatenate([_losses(history), np.full(len(pending), np.nan)])
         losses[~np.isfinite(losses)] = losses[np.isfinite(losses)].max()
         columns = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ from hpcompss.errors import InputError
 from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.contenders import contender, within
 from hpcompss.samplers.history import History
-from hpcompss.samplers.numerics.lattice import Mixture, Table, best_density_ratio, lattice_of, make_table
+from hpcompss.samplers.numerics.lattice import Mixture, Tables, best_density_ratio, lattice_of
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
 from hpcompss.samplers.numerics.threads import one_thread
 from hpcompss.samplers.startup import Startup
-from hpcompss.space.branches import Branch, Runs
+from hpcompss.space.branches import Branch
 from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -118,7 +118,7 @@ class TreeParzen(Sampler):
         if not is_begun(history, pending, self.startup_trials) or not self._cube.varies.any():
             yield from self._startup.propose(number)
             return
-        running = np.array([self.space.encode(each) for each in pending]).reshape(len(pending), len(self.space))
+        running = self.encoded(pending)
         if (branch := contender(history, running, number)) is not None:
             yield from self._best(history, running, generator, branch)
         yield from self._best(history, running, generator)
@@ -192,12 +192,12 @@ class _Ratio:
     def best_of_all(self, cube: Cube, boxes: Sequence[Branch], tried: Array, count: int = Sampler.PROPOSALS) -> Array:
         """Returns the untried combinations of a finite space where it is greatest, the greatest first."""
         units, scores = np.empty((0, len(cube.counts))), np.empty(0)
-        good = _Tables(self.good, cube, self._marginal)
-        bad = _Tables(self._bad, cube)
+        good = Tables(cube, lambda axis, units: _with_prior(self.good.kernels(units)) + self._marginal(units)[:, None])
+        bad = Tables(cube, lambda axis, units: _with_prior(self._bad.kernels(units)))
         for branch in boxes:
             best = best_density_ratio(
-                good.mixture(branch),
-                bad.mixture(branch),
+                Mixture(good.of(branch), np.log(self.good.weights)),
+                Mixture(bad.of(branch), np.log(self._bad.weights)),
                 count=count,
                 excluded=branch.locate(cube, tried)[1],
                 above=np.sort(scores)[-count] if len(scores) >= count else -math.inf,
@@ -207,38 +207,9 @@ class _Ratio:
         return units[np.argsort(-scores, kind="stable")[:count]]
 
 
-class _Tables:
-    """An estimator on lattices: what each column contributes, which most branches of a space share.
-
-    Args:
-        estimator: The estimator.
-        cube: The space's.
-        tilt: What to add to all kernels at encoded points (m, columns): shape (m,).
-    """
-
-    def __init__(self, estimator: Parzen, cube: Cube, tilt: Callable[[Array], Array] | None = None) -> None:
-        self._estimator = estimator
-        self._cube = cube
-        self._tilt = tilt
-        self._tables: dict[tuple[int, Runs | None], Table] = {}
-        self._log_weights = np.log(estimator.weights)
-
-    def mixture(self, branch: Branch) -> Mixture:
-        """Returns the estimator on a branch's lattice."""
-        return Mixture([self._table(branch, axis) for axis in branch.axes], self._log_weights)
-
-    def _table(self, branch: Branch, axis: int) -> Table:
-        key = (axis, branch.runs[axis])
-        if key not in self._tables:
-            places = branch.places(self._cube, axis)
-            self._tables[key] = make_table(len(places), lambda rows: self._kernels(axis, places[rows]))
-        return self._tables[key]
-
-    def _kernels(self, axis: int, places: Array) -> Array:
-        units = np.full((len(places), len(self._cube.counts)), np.nan)
-        units[:, axis] = places
-        made = np.hstack([self._estimator.kernels(units), np.zeros((len(places), 1))])
-        return made if self._tilt is None else made + self._tilt(units)[:, None]
+def _with_prior(kernels: Array) -> Array:
+    """Returns the logarithms of kernels, (m, n), with that of the prior's, to which they are relative: (m, n + 1)."""
+    return np.hstack([kernels, np.zeros((len(kernels), 1))])
 
 
 def _weights(losses: Array, edge: float) -> Array:

@@ -25,7 +25,8 @@ from scipy import linalg, special
 
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.compiled import kernels, thread_count
-from hpcompss.space.branches import Branch, branches
+from hpcompss.space.branches import Branch, Runs, branches
+from hpcompss.space.cube import Cube
 from hpcompss.space.space import Space
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
     "best_density_ratio",
     "best_expected_improvement",
     "lattice_of",
-    "make_table",
 ]
 
 Array = NDArray[np.float64]
@@ -93,9 +93,37 @@ class _LazyTable:
         return self._make(rows)
 
 
-def make_table(count: int, make: Callable[[Integers], Array]) -> Table:
-    """Returns the table of an axis of ``count`` values from the function that gives some of its rows."""
-    return make(np.arange(count)) if count <= LONG else _LazyTable(count, make)
+class Tables:
+    """The tables of a space's columns. Each is made once, as most branches share those of most columns.
+
+    Args:
+        cube: The space's.
+        make: Returns some rows, (m, n), of a column's table, given the column and its values as encoded configurations
+            that have no other value: shape (m, columns).
+    """
+
+    def __init__(self, cube: Cube, make: Callable[[int, Array], Array]) -> None:
+        self._cube = cube
+        self._make = make
+        self._made: dict[tuple[int, Runs | None], Table] = {}
+
+    def of(self, branch: Branch) -> list[Table]:
+        """Returns the tables of a branch's axes."""
+        return [self._table(branch, axis) for axis in branch.axes]
+
+    def _table(self, branch: Branch, axis: int) -> Table:
+        key = axis, branch.runs[axis]
+        if key not in self._made:
+            places = branch.places(self._cube, axis)
+
+            def rows(numbers: Integers) -> Array:
+                units = np.full((len(numbers), len(self._cube.counts)), np.nan)
+                units[:, axis] = places[numbers]
+                return self._make(axis, units)
+
+            count = len(places)
+            self._made[key] = rows(np.arange(count)) if count <= LONG else _LazyTable(count, rows)
+        return self._made[key]
 
 
 def lattice_of(space: Space, most: int) -> list[Branch] | None:

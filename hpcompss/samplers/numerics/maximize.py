@@ -75,7 +75,8 @@ def maximize(
     starts = _starts(scores, generator)
     found, gained = search.climb(units[starts], scores[starts])
     if wanted is not None:
-        found, gained = found[wanted(found)], gained[wanted(found)]
+        kept = wanted(found)
+        found, gained = found[kept], gained[kept]
     units, scores = np.vstack([found, units]), np.concatenate([gained, scores])
     order = np.argsort(-scores, kind="stable")
     return units[order], scores[order]
