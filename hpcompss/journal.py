@@ -199,6 +199,10 @@ def result_to_json(result: Result) -> Record:
         data["curves"] = finite(result.curves)
     if result.warnings:
         data["warnings"] = list(result.warnings)
+    if result.budget is not None:
+        data["budget"] = result.budget
+    if result.ended:
+        data["ended"] = True
     return data
 
 
@@ -222,6 +226,8 @@ def result_from_json(data: Mapping[str, Any]) -> Result:
         failure=failure and Failure(FailureKind(failure["kind"]), failure["reason"], failure["traceback"]),
         curves={name: [_number(value) for value in curve] for name, curve in data.get("curves", {}).items()},
         warnings=tuple(data.get("warnings", ())),
+        budget=data.get("budget"),
+        ended=data.get("ended", False),
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "FailureKind",
     "Resources",
     "Result",
+    "Stage",
     "Trial",
     "TrialState",
     "Value",
@@ -157,6 +158,9 @@ class Result:
         failure: Why it failed, or None.
         curves: Each metric's value after every epoch; kept in the journal, not in the master's memory.
         warnings: What the user should know about this trial although it did not fail.
+        budget: How much it was trained where trials are given different amounts, in all so far: epochs, or the share
+            of the training data. None where every trial is given all there is.
+        ended: Whether further training would change nothing, because it stopped early.
     """
 
     value: float | None
@@ -166,6 +170,26 @@ class Result:
     failure: Failure | None = None
     curves: Mapping[str, list[float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    budget: float | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The part of a trial that one training task does.
+
+    Attributes:
+        epochs: How many epochs the model shall have been trained for at its end, earlier stages included; None for
+            those of the workflow.
+        share: The share of the training data that it is trained on, above 0 and up to 1.
+        since: How many epochs it was trained for before, whose checkpoint it goes on from; 0 to begin anew.
+        keeps: Whether to leave a checkpoint, from which a later stage can go on.
+    """
+
+    epochs: int | None = None
+    share: float = 1.0
+    since: int = 0
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
