@@ -60,7 +60,9 @@ class FunctionGraph:
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
         """Submits the trial's one task."""
-        return engine.submit(evaluate, self._function, trial.configuration, self._metric, resources=resources)
+        return engine.submit(
+            evaluate, self._function, trial.configuration, self._metric, trial.stage, resources=resources
+        )
 
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources

@@ -17,6 +17,7 @@ from typing import Any
 from hpcompss.constraints import constrained
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
+from hpcompss.fidelity import Waiting
 from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
 from hpcompss.stopping import StopCheck, StopRules
@@ -197,15 +198,19 @@ class Loop:
         room = self._room() - len(self._running)
         while not self._stopping and len(self._starting) < room:
             trials = self._rules.trials
-            if trials is not None and self._study.started >= trials and not self._study.interrupted:
-                self._stopping = f"all {trials} trials are done"
-                break
+            last = trials is not None and self._study.started >= trials
             try:
-                self._starting.append(self._next())
+                self._starting.append(self._next(last))
+                continue
+            except Waiting:
+                reason = f"all {trials} trials are done"
             except SpaceExhausted:
                 count = self._study.space.count
                 tried = EXHAUSTED.reason if count == math.inf else f"all {count} configurations were tried"
-                self._stopping = f"the space is exhausted: {tried}"
+                reason = f"the space is exhausted: {tried}"
+            if self._study.scheduler is not None and (self._running or self._starting):
+                break  # what runs may let others go on
+            self._stopping = reason
         begun = time.monotonic()
         self._study.flush()
         self._flushing = time.monotonic() - begun
@@ -215,11 +220,21 @@ class Loop:
             tasks = self._submit(self._starting[0])
             self._running[tasks.record] = self._starting.popleft(), tasks
 
-    def _next(self) -> Trial:
-        """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task."""
+    def _next(self, last: bool) -> Trial:
+        """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task.
+
+        Args:
+            last: Whether no new trial may begin.
+
+        Raises:
+            Waiting: None may begin, and none goes on now.
+            SpaceExhausted: There is no configuration left.
+        """
         study = self._study
         if study.lag is None:
-            return study.suggest()
+            return study.suggest(last=last)
+        if last and not study.interrupted:
+            raise Waiting
         if not study.interrupted and not study.sampler.allow_duplicates and study.started >= study.space.count:
             raise SpaceExhausted
         return study.begin()
@@ -323,14 +338,19 @@ class Loop:
         """Looks whether what finished meets a rule; in the lagged order trial by trial, whatever finished first."""
         if not self._rules.judge_results or self._met:
             return
-        study, in_turn = self._study, self._study.lag is not None and not resumed
-        known = study.trials if study.lag is not None else study.in_order
+        study = self._study
+        if study.lag is None:
+            for trial in study.in_order if resumed else self._finished:
+                self._check.add(trial)
+            self._met = self._check.reason(study.pending)
+            return
+        known = study.trials
         while self._checked < len(known) and is_finished(known[self._checked]) and not self._met:
             self._check.add(known[self._checked])
             self._checked += 1
-            self._met = self._check.reason() if in_turn else ""
-        if not in_turn:
-            self._met = self._check.reason(study.pending if study.lag is None else ())
+            self._met = "" if resumed else self._check.reason()
+        if resumed:
+            self._met = self._check.reason()
 
     def _check_limits(self) -> None:
         spent = time.monotonic() - self._begun

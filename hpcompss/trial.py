@@ -181,15 +181,22 @@ class Stage:
     Attributes:
         epochs: How many epochs the model shall have been trained for at its end, earlier stages included; None for
             those of the workflow.
-        share: The share of the training data that it is trained on, above 0 and up to 1.
+        share: The share of the training data that it is trained on, above 0 and up to 1; None for those of the
+            workflow.
         since: How many epochs it was trained for before, whose checkpoint it goes on from; 0 to begin anew.
         keeps: Whether to leave a checkpoint, from which a later stage can go on.
     """
 
     epochs: int | None = None
-    share: float = 1.0
+    share: float | None = None
     since: int = 0
     keeps: bool = False
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """What is stated of it, ``epochs`` or ``share``, by its name; empty where a trial is given all there is."""
+        stated = {"epochs": self.epochs, "share": self.share}
+        return {name: value for name, value in stated.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -199,18 +206,20 @@ class Trial:
     Attributes:
         number: Counted from 0 in the order of suggestion.
         configuration: The values of the active hyper-parameters.
-        state: Where it stands.
-        result: What came of it, or None while it runs.
+        state: Where it stands. One that was trained in part has completed, until it goes on.
+        result: What came of it so far, or None before anything did.
+        stage: The part of it that runs, or ran last.
     """
 
     number: int
     configuration: Configuration
     state: TrialState = TrialState.RUNNING
     result: Result | None = None
+    stage: Stage = Stage()
 
     @property
     def value(self) -> float | None:
-        """The objective, or None while it runs or when it failed."""
+        """The objective, or None before there is one or when it failed."""
         return None if self.result is None else self.result.value
 
 

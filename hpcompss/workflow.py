@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
+from hpcompss.fidelity import NONE, make_scheduler
 from hpcompss.samplers import DEFAULT, check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
@@ -169,6 +170,21 @@ class Training(_Section):
     refit: bool = False
 
 
+class Fidelity(_Section):
+    """Who is trained how long: the scheduler, its budgets and its options."""
+
+    scheduler: str
+    min_epochs: int | None = None
+    max_epochs: int | None = None
+    min_share: float | None = None
+    eta: float | None = None
+    form: str | None = None
+    interval: int | None = None
+    startup_trials: int | None = None
+    probability: float | None = None
+    checkpoints: Memory | None = None
+
+
 class ResourcesSection(_Section):
     """What one trial asks for."""
 
@@ -228,6 +244,7 @@ class Workflow(_Section):
     objective: Annotated[Objective, BeforeValidator(_named("metric"))]
     search: Search = Search()
     training: Training = Training()
+    fidelity: Annotated[Fidelity, BeforeValidator(_named("scheduler"))] | None = None
     resources: ResourcesSection = ResourcesSection()
     engine: Annotated[EngineSection, BeforeValidator(_named("name"))] = EngineSection()
     _source: Any = PrivateAttr(None)
@@ -268,6 +285,25 @@ class Workflow(_Section):
             raise InputError(f"must be a mapping of parameters, not {space!r}", key="space")
         return Space(_listed_parameter(("space", number), settings) for number, settings in enumerate(space))
 
+    def scheduling(self) -> dict[str, Any] | None:
+        """Returns what a study takes for its fidelity; None where every trial is trained to the end.
+
+        Raises:
+            InputError: The greatest number of epochs is stated twice, and differently.
+        """
+        if self.fidelity is None or self.fidelity.scheduler == NONE:
+            return None
+        stated = self.fidelity.model_dump(exclude_none=True, exclude={"checkpoints"})
+        epochs = self.training.epochs
+        if "min_share" in stated or epochs is None:
+            return stated
+        if stated.setdefault("max_epochs", epochs) != epochs:
+            raise InputError(
+                f"max_epochs ({stated['max_epochs']}) is not what training.epochs says ({epochs}): leave one out",
+                key="fidelity.max_epochs",
+            )
+        return stated
+
     def data_specification(self) -> DataSpecification | None:
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
         if self.data is None:
@@ -302,6 +338,7 @@ class Workflow(_Section):
         plain = self._unmoved()
         objective = {key: value for key, value in plain["objective"].items() if key != "constraints"}
         parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
+        parts |= {"fidelity": plain["fidelity"]} if "fidelity" in plain else {}
         return _digest({**parts, "objective": objective})
 
     def _unmoved(self) -> dict[str, Any]:
@@ -577,6 +614,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
             workflow.parameters()
         workflow.data_specification()
         check_sampler(workflow.search.sampler)
+        make_scheduler(workflow.scheduling(), workflow.search.trials)
         check_engine(workflow.engine.name)
     except InputError as error:
         path = tuple((error.key or "space").split("."))
@@ -705,6 +743,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "objective": Objective,
     "search": Search,
     "training": Training,
+    "fidelity": Fidelity,
     "resources": ResourcesSection,
     "engine": EngineSection,
 }

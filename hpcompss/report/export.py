@@ -69,10 +69,15 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
 
 
 def _curves(study: Study) -> dict[int, Any]:
-    """Returns the learning curves of trials by number, which are in the journal alone."""
-    if study.directory is None:
-        return {}
-    return {each["number"]: each["curves"] for each in read_journal(study.directory / JOURNAL) if "curves" in each}
+    """Returns the learning curves of trials by number, which are in the journal alone, a part a stage."""
+    curves: dict[int, dict[str, list[float | None]]] = {}
+    for record in () if study.directory is None else read_journal(study.directory / JOURNAL):
+        if "curves" in record:
+            before = curves.setdefault(record["number"], {})
+            for name, part in record["curves"].items():
+                begin = max(0, int(record.get("budget", 0)) - len(part))
+                before[name] = [*before.get(name, [])[:begin], *part]
+    return curves
 
 
 def _model(study: Study) -> str | None:

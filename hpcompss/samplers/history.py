@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,9 @@ class History:
         self._losses: NDArray[np.float64] = np.empty(16)
         self._violations: NDArray[np.float64] = np.empty(16)
         self._fidelities: NDArray[np.float64] = np.empty(16)
+        self._adjusted: NDArray[np.float64] | None = None
+        self._gains: dict[float, dict[float, tuple[float, ...]]] = {}
+        self._rows: dict[int, int] = {}
         self._count = 0
         self.keys: set[Key] = set()
         self.transferred = 0
@@ -55,8 +58,15 @@ class History:
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial."""
-        return self._losses[: self._count]
+        """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial.
+
+        Where trials were given different shares of the full budget, what more would have gained is taken off.
+        """
+        if not self._gains:
+            return self._losses[: self._count]
+        if self._adjusted is None or len(self._adjusted) != self._count:
+            self._adjusted = self._losses[: self._count] - _expected_gains(self.fidelities, self._gains)
+        return self._adjusted
 
     @property
     def violations(self) -> NDArray[np.float64]:
@@ -81,11 +91,26 @@ class History:
         return float(self._sign * losses.min()) if len(losses) else None
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
-        """Adds a finished trial, which was given that share of the full budget."""
+        """Adds a finished trial, which was given that share of the full budget; one that went on takes its place."""
+        if trial.number in self._rows:
+            self._replace(self._rows[trial.number], trial, fidelity)
+            return
+        self._rows[trial.number] = self._count
         self._add(trial, fidelity)
         self.keys.add(self.space.key(trial.configuration))
         if self._alignments and not np.isnan(self._losses[self._count - 1]):
             self._align()
+
+    def _replace(self, row: int, trial: Trial, fidelity: float) -> None:
+        before, share = self._losses[row], self._fidelities[row]
+        count, self._count = self._count, row
+        self._add(trial, fidelity)
+        self._count, self._adjusted = count, None
+        gain = float(before - self._losses[row])
+        if share < fidelity and math.isfinite(gain):
+            higher = self._gains.get(share, {})
+            gains = (*higher.get(fidelity, ()), gain)
+            self._gains = {**self._gains, share: {**higher, fidelity: gains}}
 
     def transfer(self, trials: Iterable[Trial], *, comparable: bool = True) -> None:
         """Adds finished trials of another study, before any of this one; what was tried there may be tried here.
@@ -132,7 +157,7 @@ class History:
         copied = copy.copy(self)
         for name in _ARRAYS:
             setattr(copied, name, getattr(self, name).copy())
-        copied.keys = set(self.keys)
+        copied.keys, copied._rows = set(self.keys), dict(self._rows)
         return copied
 
     def extend(self, trials: Iterable[Trial]) -> None:
@@ -144,6 +169,22 @@ class History:
         for name in _ARRAYS:
             array = getattr(self, name)
             setattr(self, name, np.concatenate([array, np.empty_like(array)]))
+
+
+def _expected_gains(
+    shares: NDArray[np.float64], gains: Mapping[float, Mapping[float, Sequence[float]]]
+) -> NDArray[np.float64]:
+    """Returns by how much the losses of trials would fall at the full budget, of which they had these shares.
+
+    From one share to the next it is the median of those that went on, which chance does not select by much: they were
+    chosen by their loss at the lower share, not by how it fell. Shapes (trials,).
+    """
+    expected: dict[float, float] = {}
+    for share in sorted(gains, reverse=True):
+        following = min(gains[share])
+        expected[share] = float(np.median(gains[share][following])) + expected.get(following, 0.0)
+    distinct, places = np.unique(shares, return_inverse=True)
+    return np.array([expected.get(float(share), 0.0) for share in distinct])[places]
 
 
 @dataclass(frozen=True)
