@@ -161,6 +161,8 @@ class Result:
         budget: How much it was trained where trials are given different amounts, in all so far: epochs, or the share
             of the training data. None where every trial is given all there is.
         ended: Whether further training would change nothing, because it stopped early.
+        files: What a worker without the study's folder has left for it, by path in there; neither in the journal nor in
+            the master's memory.
     """
 
     value: float | None
@@ -172,6 +174,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     budget: float | None = None
     ended: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -181,13 +184,14 @@ class Stage:
     Attributes:
         epochs: How many epochs the model shall have been trained for at its end, earlier stages included; None for
             those of the workflow.
-        share: The share of the training data that it is trained on, above 0 and up to 1.
+        share: The share of the training data that it is trained on, above 0 and up to 1; None for all of it where that
+            is not what trials differ in.
         since: How many epochs it was trained for before, whose checkpoint it goes on from; 0 to begin anew.
         keeps: Whether to leave a checkpoint, from which a later stage can go on.
     """
 
     epochs: int | None = None
-    share: float = 1.0
+    share: float | None = None
     since: int = 0
     keeps: bool = False
 
