@@ -161,6 +161,8 @@ class Result:
         budget: How much it was trained where trials are given different amounts, in all so far: epochs, or the share
             of the training data. None where every trial is given all there is.
         ended: Whether further training would change nothing, because it stopped early.
+        files: What a worker without the study's folder has left for it, by path in there; neither in the journal nor in
+            the master's memory.
     """
 
     value: float | None
@@ -172,6 +174,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     budget: float | None = None
     ended: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

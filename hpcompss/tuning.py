@@ -298,6 +298,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         epochs=workflow.training.epochs,
         batch_size=workflow.training.batch_size,
         seed=seed,
+        early_stopping=workflow.training.stops_early,
         constraints=parse_constraints(workflow.objective.plain_constraints()),
     )
 

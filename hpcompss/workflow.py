@@ -21,6 +21,7 @@ from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
 from hpcompss.training.data.specification import DataSpecification
+from hpcompss.training.job import EarlyStopping
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
 
@@ -162,12 +163,29 @@ class Data(_Section):
     image_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
 
 
+class EarlyStoppingSection(_Section):
+    """When a training that no longer gets better ends."""
+
+    patience: Annotated[int, Field(ge=1)]
+    min_delta: Annotated[Figure, Field(ge=0)] = 0.0
+
+
+def _as_patience(value: Any) -> Any:
+    return {"patience": value} if isinstance(value, int | float) else value
+
+
 class Training(_Section):
     """How one model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
+    early_stopping: Annotated[EarlyStoppingSection | None, BeforeValidator(_as_patience)] = None
     refit: bool = False
+
+    @property
+    def stops_early(self) -> EarlyStopping | None:
+        """When a trial's training ends early."""
+        return None if self.early_stopping is None else EarlyStopping(**self.early_stopping.model_dump())
 
 
 class Fidelity(_Section):
@@ -735,6 +753,7 @@ def _setting(location: Sequence[str | int]) -> Path_:
     """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
     named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
     named = 4 if location[:2] == ("objective", "constraints") else named
+    named = 3 if location[:2] == ("training", "early_stopping") else named
     return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
 
 
@@ -752,4 +771,6 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 def _section(path: Path_) -> type[BaseModel]:
     if path[:2] == ("objective", "constraints"):
         return Bounds
+    if path == ("training", "early_stopping"):
+        return EarlyStoppingSection
     return _SECTIONS[str(path[0])] if path else Workflow

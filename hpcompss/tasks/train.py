@@ -6,19 +6,26 @@ import contextlib
 import dataclasses
 import math
 import os
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hpcompss.constraints import total_violation
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
+from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
 from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import PARAMETERS, Job
-from hpcompss.trial import Configuration, Failure, FailureKind, Result, is_better
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, is_better
 
-__all__ = ["model_path", "save_model", "train", "train_suggested"]
+__all__ = ["model_path", "save_model", "train", "train_apart", "train_suggested", "train_suggested_apart"]
+
+
+WHOLE = Stage()
+"""All of a training in one task."""
 
 
 def model_path(folder: Path, number: int) -> Path:
@@ -26,60 +33,160 @@ def model_path(folder: Path, number: int) -> Path:
     return folder / "models" / f"trial-{number}.keras"
 
 
-def train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
+def train(
+    job: Job,
+    number: int,
+    configuration: Configuration,
+    folder: Path | None,
+    to_beat: float | None,
+    stage: Stage = WHOLE,
+) -> Result:
     """Returns what came of training one configuration; what is raised becomes a failed result.
 
     Args:
         job: What the study's trials share.
         number: The trial's.
         configuration: The values of the active hyper-parameters.
-        folder: The study's, which keeps the model; None keeps no model.
+        folder: The study's, which keeps the model and the checkpoint; None keeps neither.
         to_beat: The best value when the trial began: a worse model is not kept, an equal one is. None keeps any.
+        stage: The part of the training that this task does. Its curves are those of its own epochs, which are all of
+            them where its checkpoint could not be used; the rest of the result is that of the whole trial so far.
     """
     begun = time.perf_counter()
     try:
-        result = _train(job, number, configuration, folder, to_beat)
+        result = _train(job, number, configuration, folder, to_beat, stage)
     except Exception as error:
         result = Result(None, failure=failure_of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
 
 
-def train_suggested(job: Job, number: int, state: SearchState | Failure, folder: Path | None) -> Result | Failure:
+def train_suggested(
+    job: Job, number: int, state: SearchState | Failure, folder: Path | None, stage: Stage = WHOLE
+) -> Result | Failure:
     """Does what `train` does with the latest suggestion of a search, in the lagged order.
 
     Args:
         job: What the study's trials share.
         number: The trial's.
         state: The search, or why there is no suggestion.
-        folder: The study's, which keeps the model; None keeps no model.
+        folder: The study's, which keeps the model and the checkpoint; None keeps neither.
+        stage: The part of the training that this task does.
     """
     if isinstance(state, Failure):
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train(job, number, state.configuration, folder, state.history.best)
+    return train(job, number, state.configuration, folder, state.history.best, stage)
 
 
-def _train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
+def train_apart(
+    job: Job,
+    number: int,
+    configuration: Configuration,
+    files: Mapping[str, bytes],
+    to_beat: float | None,
+    stage: Stage = WHOLE,
+) -> Result:
+    """Does what `train` does on a worker that does not see the study's folder.
+
+    Args:
+        job: What the study's trials share.
+        number: The trial's.
+        configuration: The values of the active hyper-parameters.
+        files: What it needs of the study's folder: the content of the checkpoint by its path in there.
+        to_beat: The best value when the trial began.
+        stage: The part of the training that this task does.
+
+    Returns:
+        The result, whose `files` are those that the training has left.
+    """
+    with tempfile.TemporaryDirectory(prefix="hpcompss-") as name:
+        folder = Path(name)
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        result = train(job, number, configuration, folder, to_beat, stage)
+        left = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        return dataclasses.replace(
+            result, files={path: each.read_bytes() for path, each in left.items() if path not in files}
+        )
+
+
+def train_suggested_apart(
+    job: Job, number: int, state: SearchState | Failure, files: Mapping[str, bytes], stage: Stage = WHOLE
+) -> Result | Failure:
+    """Does what `train_suggested` does on a worker that does not see the study's folder, see `train_apart`."""
+    if isinstance(state, Failure):
+        return state
+    if state.configuration is None:
+        return EXHAUSTED
+    return train_apart(job, number, state.configuration, files, state.history.best, stage)
+
+
+def _train(
+    job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None, stage: Stage
+) -> Result:
+    if not stage.since:
+        return _train_from(None, job, number, configuration, folder, to_beat, stage)
+    try:
+        if folder is None:
+            raise CheckpointError("there is no folder")
+        checkpoint = read_checkpoint(checkpoint_path(folder, number, stage.since))
+        return _train_from(checkpoint, job, number, configuration, folder, to_beat, stage)
+    except CheckpointError as error:
+        warning = f"its checkpoint after epoch {stage.since} cannot be used, so that it began anew: {error}"
+    result = _train_from(None, job, number, configuration, folder, to_beat, stage)
+    return dataclasses.replace(result, warnings=(*result.warnings, warning))
+
+
+def _train_from(
+    checkpoint: Checkpoint | None,
+    job: Job,
+    number: int,
+    configuration: Configuration,
+    folder: Path | None,
+    to_beat: float | None,
+    stage: Stage,
+) -> Result:
     hypermodel = load_hypermodel(job)
     data = load_data_once(job.data)
+    training = data.x_train, data.y_train
+    if stage.share is not None:
+        training = data.portion(stage.share, job.data.seed)
+    epochs = stage.epochs or job.epochs
+    keep = (
+        checkpoint_path(folder, number, epochs) if stage.keeps and folder is not None and epochs is not None else None
+    )
     hp = HyperParameters(configuration)
     with keras_session(job.seed + number) as keras:
         model = build_model(keras, hypermodel, hp)
-        curves = fit_model(keras, job, hypermodel, hp, model, (data.x_train, data.y_train), (data.x_val, data.y_val))
+        curves = fit_model(
+            *(keras, job, hypermodel, hp, model, training, (data.x_val, data.y_val)),
+            epochs=stage.epochs,
+            exact=stage.epochs is not None,
+            checkpoint=checkpoint,
+            keep=keep,
+        )
         warnings = tuple(dict.fromkeys(hp.warnings))
-        metrics = {**_size(model), **curves.metrics}
+        result = Result(
+            curves.value,
+            {**_size(model), **curves.metrics},
+            epoch=curves.epoch,
+            curves=curves.of_stage,
+            budget=stage.share if stage.epochs is None else curves.epochs,
+            ended=curves.ended,
+        )
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
-            return Result(None, metrics, failure=failure, curves=curves.values, warnings=warnings)
+            return dataclasses.replace(result, value=None, epoch=None, failure=failure, warnings=warnings)
         worse = to_beat is not None and is_better(to_beat, curves.value, job.direction)
-        if folder is not None and not worse and not total_violation(metrics, job.constraints):
+        if folder is not None and not worse and not total_violation(result.metrics, job.constraints):
             try:
                 save_model(model, model_path(folder, number))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)
-    return Result(curves.value, metrics, epoch=curves.epoch, curves=curves.values, warnings=warnings)
+    return dataclasses.replace(result, warnings=warnings)
 
 
 def _size(model: Any) -> dict[str, float]:

@@ -6,16 +6,29 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import inspect
 import math
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hpcompss import progress
 from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    give_callbacks,
+    give_model,
+    give_random_states,
+    put_callbacks,
+    put_model,
+    put_random_states,
+    write_checkpoint,
+)
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, is_better
@@ -112,12 +125,14 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
 
 
 class Curves:
-    """What a training reported after each epoch, and the weights of the epoch that counts.
+    """What a training reported after each epoch, earlier stages included, and the weights of the epoch that counts.
 
     Attributes:
         values: Each metric's values, one an epoch; NaN where an epoch had none.
         epoch: The epoch (from 1) that counts, or None where there is none or the figures are those of no epoch.
         value: The objective, NaN where there is none.
+        since: How many of the epochs were those of earlier stages.
+        ended: Whether the training was ended before its last epoch, or would have been had there been another.
     """
 
     def __init__(self, job: Job) -> None:
@@ -125,8 +140,12 @@ class Curves:
         self.values: dict[str, list[float]] = {}
         self.epoch: int | None = None
         self.value = math.nan
+        self.since = 0
+        self.ended = False
         self._final: dict[str, float] = {}
         self._weights: Any = None
+        self._to_beat: float | None = None
+        self._waited = 0
 
     def add(self, logs: Mapping[str, Any], model: Any = None) -> None:
         """Takes in an epoch's metrics and keeps the model's weights where it is the best so far."""
@@ -136,25 +155,72 @@ class Curves:
         if self._job.metric not in figures:
             return
         value = figures[self._job.metric]
+        self._wait(value)
         if self._job.epoch == "last":
             self.epoch, self.value = self.epochs, value
         elif math.isfinite(value) and (self.epoch is None or is_better(value, self.value, self._job.direction)):
             self.epoch, self.value = self.epochs, value
             self._weights = None if model is None else model.get_weights()
 
+    def _wait(self, value: float) -> None:
+        """Counts the epochs since one that was clearly better than those before, for early stopping."""
+        rule = self._job.early_stopping
+        if rule is None:
+            return
+        self._waited += 1
+        margin = rule.min_delta if self._job.direction == "maximize" else -rule.min_delta
+        better = self._to_beat is None or is_better(value, self._to_beat + margin, self._job.direction)
+        if better and math.isfinite(value):
+            self._to_beat, self._waited = value, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether early stopping's patience has run out."""
+        rule = self._job.early_stopping
+        return rule is not None and self._waited >= rule.patience
+
     @property
     def epochs(self) -> int:
-        """How many epochs were reported."""
+        """How many epochs were reported, in all stages."""
         return max(map(len, self.values.values()), default=0)
+
+    @property
+    def of_stage(self) -> dict[str, list[float]]:
+        """Each metric's values in this stage's epochs."""
+        return {name: curve[self.since :] for name, curve in self.values.items()}
 
     def conclude(self, figures: Mapping[str, float]) -> None:
         """Takes the figures that a user's own ``fit`` returns, in place of those of any epoch.
 
-        They describe the model as ``fit`` left it, unless the objective is just that of the epoch that counts.
+        They describe the model as ``fit`` left it, unless the objective is just that of the epoch that counts, or would
+        count if this stage were the first: ``fit`` does not know of earlier ones.
         """
         self._final = dict(figures)
-        if self._job.metric in figures and figures[self._job.metric] != self.value:
+        if self._job.metric in figures and figures[self._job.metric] not in (self.value, self._best_of_stage):
             self.epoch, self.value, self._weights = None, figures[self._job.metric], None
+
+    @property
+    def _best_of_stage(self) -> float:
+        best = Curves(self._job)
+        for value in self.of_stage.get(self._job.metric, ()):
+            best.add({self._job.metric: value})
+        return best.value
+
+    def put(self, checkpoint: Checkpoint) -> None:
+        """Adds to a checkpoint what the next stage must know of the epochs so far."""
+        kept = ("values", "epoch", "value", "_to_beat", "_waited")
+        checkpoint.plain["curves"] = {name: getattr(self, name) for name in kept}
+        if self._weights is not None and self.epoch != self.epochs:
+            checkpoint.put("best", self._weights)
+
+    def give(self, checkpoint: Checkpoint, model: Any) -> None:
+        """Takes that from the checkpoint, whose variables the model has."""
+        for name, value in checkpoint.plain["curves"].items():
+            setattr(self, name, value)
+        self.since = self.epochs
+        self._weights = checkpoint.group("best") or (model.get_weights() if self.epoch == self.epochs else None)
+        if self._job.epoch == "last":
+            self._weights = None
 
     def restore(self, model: Any) -> None:
         """Gives the model the weights of the epoch that counts."""
@@ -178,19 +244,85 @@ def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def _recorder(keras: Any, curves: Curves, epochs: int | None) -> Any:
-    """Returns the callback that fills ``curves``, tells the engine of each epoch, and ends a training gone to NaN."""
+def _recorder(
+    keras: Any,
+    curves: Curves,
+    epochs: int | None,
+    checkpoint: Checkpoint | None,
+    keep: Callable[[Checkpoint], None] | None,
+) -> Any:
+    """Returns the callback that fills ``curves``, tells the engine of each epoch, and ends what is not to go on.
+
+    It must be the last of the callbacks: then it sees what the others have done, and sets them back after they began.
+
+    Args:
+        keras: The module.
+        curves: What it fills.
+        epochs: How many epochs there are to be in all, or None where that is not known.
+        checkpoint: What the training goes on from, or None for its beginning.
+        keep: Takes the state after the last epoch, or None where no later stage can follow.
+    """
 
     class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.numbers: list[int] = []
+            self.others: list[Any] = []
+            self.data: Any = None
+            self.iterators = 0
+            self.restored = False
+
+        def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+            if checkpoint is None:
+                return
+            try:
+                give_model(checkpoint, self.model, _sample(keras, self.data))
+                give_callbacks(checkpoint, self.others)
+                curves.give(checkpoint, self.model)
+                # Each iterator takes the next seed of a data set that shuffles.
+                while self.iterators < checkpoint.plain["iterators"]:
+                    iter(self.data)
+                give_random_states(checkpoint, keras)
+            except Exception as error:
+                raise CheckpointError(f"it is damaged: {error}") from error
+            self.restored = True
+
         def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
             figures = _figures(logs or {})
             curves.add(figures, self.model)
+            self.numbers.append(epoch)
             total = epochs or (self.params or {}).get("epochs") or 0
             progress.publish(**{**figures, "epoch": epoch + 1, "epochs": total})
-            if self.model is not None and math.isnan(figures.get("loss", 0.0)):
+            if self.model is None:
+                return
+            if math.isnan(figures.get("loss", 0.0)) or curves.exhausted:
                 self.model.stop_training = True
+            curves.ended = bool(getattr(self.model, "stop_training", False))
+            if keep is not None and epoch + 1 == epochs and not curves.ended:
+                keep(self.state(epoch + 1))
+
+        def state(self, epoch: int) -> Checkpoint:
+            state = Checkpoint(epoch)
+            put_model(state, self.model)
+            put_callbacks(state, keras, self.others)
+            curves.put(state)
+            put_random_states(state, keras)
+            state.plain["iterators"] = self.iterators
+            return state
 
     return Recorder()
+
+
+def _sample(keras: Any, data: Any) -> Any:
+    """Returns something to call a model with which is to learn from ``data``, or None where that is unclear."""
+    import numpy as np
+
+    specification = getattr(data, "element_spec", None)
+    if specification is None:
+        return data[:1] if hasattr(data, "shape") else None
+    return keras.tree.map_structure(
+        lambda each: np.zeros([size or 1 for size in each.shape], each.dtype.as_numpy_dtype), specification[0]
+    )
 
 
 def fit_model(
@@ -203,6 +335,9 @@ def fit_model(
     validation: tuple[Any, Any] | None,
     *,
     epochs: int | None = None,
+    exact: bool = False,
+    checkpoint: Checkpoint | None = None,
+    keep: Path | None = None,
 ) -> Curves:
     """Trains a model with the user's ``fit`` and returns its curves, the weights being those that count.
 
@@ -215,20 +350,30 @@ def fit_model(
         training: ``x, y`` to learn from.
         validation: ``x, y`` to judge by, or None for a refit, which keeps the last weights and has no objective.
         epochs: In place of the job's.
+        exact: Whether these epochs are a stage's, no more and no fewer; the user's ``fit`` is then given its
+            ``initial_epoch``, too.
+        checkpoint: What to go on from, or None to begin.
+        keep: Where to write the state after the last epoch, from which another stage can go on, or None for nowhere.
 
     Raises:
-        InputError: The training does not report the objective.
+        InputError: The training does not report the objective, or the user's ``fit`` does not heed a stage's epochs.
+        CheckpointError: The checkpoint does not fit the model.
     """
-    curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last"))
+    curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last", early_stopping=None))
     arguments = _arguments(job, validation, epochs)
-    recorder = _recorder(keras, curves, arguments.get("epochs"))
+    if exact:
+        arguments["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
+    writer = None if keep is None else functools.partial(_keep, keep, hp)
+    recorder = _recorder(keras, curves, arguments.get("epochs"), checkpoint, writer)
     data: tuple[Any, ...] = training
     if _fits_plainly(keras, hypermodel, model) and training[0].nbytes <= SMALL:
         data, arguments = _as_data_sets(training, arguments)
-    with _quiet(keras):
+    with _watched(keras, recorder), _stage_errors(exact):
         outcome = hypermodel.fit(hp, model, *data, callbacks=[recorder], **arguments)
     if validation is None:
         return curves
+    if exact:
+        _check_epochs(recorder, curves, range(arguments["initial_epoch"], arguments["epochs"]))
     told = bool(curves.values)
     _read_outcome(keras, outcome, curves)
     if job.metric not in curves.metrics:
@@ -240,6 +385,39 @@ def fit_model(
         )
     curves.restore(model)
     return curves
+
+
+def _keep(path: Path, hp: HyperParameters, state: Checkpoint) -> None:
+    try:
+        write_checkpoint(path, state)
+    except OSError as error:
+        hp.warnings.append(f"its checkpoint could not be written ({error.strerror}): a later stage begins anew")
+
+
+HEED = (
+    "fit(hp, model, *args, **kwargs) must train for the epochs of a stage: pass all of **kwargs on to one model.fit, "
+    "callbacks, epochs and initial_epoch among them"
+)
+"""What a ``fit`` of the user's own must do where trials are trained in stages."""
+
+
+@contextlib.contextmanager
+def _stage_errors(exact: bool) -> Iterator[None]:
+    """Says of a ``fit`` that takes no ``initial_epoch``, or sets its ``epochs`` itself, what it must do."""
+    try:
+        yield
+    except TypeError as error:
+        if exact and any(f"argument '{name}'" in str(error) for name in ("epochs", "initial_epoch")):
+            raise InputError(f"{HEED} ({error})", key="model") from error
+        raise
+
+
+def _check_epochs(recorder: Any, curves: Curves, asked: range) -> None:
+    expected = list(asked)[: len(recorder.numbers)] if curves.ended else list(asked)
+    if recorder.numbers != expected or (asked.start and not recorder.restored):
+        numbers = [number + 1 for number in recorder.numbers]
+        reported = f"epochs {', '.join(map(str, numbers))}" if numbers else "no epochs"
+        raise InputError(f"{HEED}; it reported {reported}, not {asked.start + 1} to {asked.stop}", key="model")
 
 
 def unknown_metric(metric: str, reported: Collection[str]) -> InputError:
@@ -290,14 +468,46 @@ def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[N
         setattr(owner, name, before)
 
 
-def _quiet(keras: Any) -> contextlib.AbstractContextManager[None]:
-    """Makes every model's ``fit`` silent unless told otherwise."""
+def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[None]:
+    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks."""
     fit = keras.Model.fit
+    signature = inspect.signature(fit)
 
-    def quiet(*args: Any, **kwargs: Any) -> Any:
-        return fit(*args, **{"verbose": 0, **kwargs})
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.arguments.setdefault("verbose", 0)
+        callbacks: Any = given.arguments.get("callbacks")
+        is_list = isinstance(callbacks, keras.callbacks.CallbackList)
+        ordered = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
+        if not any(each is recorder for each in ordered):
+            return fit(*given.args, **given.kwargs)
+        ordered.remove(recorder)
+        own = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+        recorder.others = [each for each in ordered if not isinstance(each, own)]
+        recorder.data = given.arguments.get("x")
+        ordered.append(recorder)
+        given.arguments["callbacks"] = callbacks if is_list else ordered
+        with _counted_iterators(recorder):
+            return fit(*given.args, **given.kwargs)
 
-    return _replaced(keras.Model, "fit", quiet)
+    return _replaced(keras.Model, "fit", watched)
+
+
+@contextlib.contextmanager
+def _counted_iterators(recorder: Any) -> Iterator[None]:
+    """Counts how many iterators of TensorFlow's data set are made: its order in an epoch depends on that."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or not isinstance(recorder.data, tensorflow.data.Dataset):
+        yield
+        return
+    make = tensorflow.data.Dataset.__iter__
+
+    def counted(data: Any) -> Any:
+        recorder.iterators += data is recorder.data
+        return make(data)
+
+    with _replaced(tensorflow.data.Dataset, "__iter__", counted):
+        yield
 
 
 def _read_outcome(keras: Any, outcome: Any, curves: Curves) -> None:

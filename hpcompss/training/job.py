@@ -8,11 +8,24 @@ from typing import Any
 from hpcompss.constraints import Constraint
 from hpcompss.training.data import DataSpecification
 
-__all__ = ["PARAMETERS", "Job"]
+__all__ = ["PARAMETERS", "EarlyStopping", "Job"]
 
 
 PARAMETERS = "parameters"
 """The metric that every Keras trial reports beside those of its model: how many parameters that has."""
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When a training that no longer gets better ends before its last epoch.
+
+    Attributes:
+        patience: It ends after so many epochs in a row that brought no better value of the objective.
+        min_delta: By how much a value must be better to count as that.
+    """
+
+    patience: int
+    min_delta: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class Job:
         epochs: How many epochs, or None to leave it to the model's own ``fit``.
         batch_size: Samples a step, or None for Keras's default or the model's own ``fit``.
         seed: Makes initial weights and the order of samples repeatable, with the trial's number.
+        early_stopping: When a training ends early, or None for never.
         constraints: What a model must keep to for its trial to be feasible.
     """
 
@@ -39,4 +53,5 @@ class Job:
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 0
+    early_stopping: EarlyStopping | None = None
     constraints: tuple[Constraint, ...] = ()

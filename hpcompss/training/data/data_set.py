@@ -45,6 +45,12 @@ class DataSet:
     name: str = ""
     joined: tuple[Array, Array] | None = field(default=None, repr=False)
 
+    def portion(self, share: float, seed: int) -> tuple[Array, Array]:
+        """Returns x and y of a share of the training data, copied unless it is all, see `split.portion`."""
+        from hpcompss.training.data.split import portion
+
+        return portion(self.x_train, self.y_train, share, seed)
+
     def training_and_validation(self) -> tuple[Array, Array]:
         """Returns x and y of both sets, to refit the winner; copied only where the source had both."""
         if self.joined is not None:

@@ -12,13 +12,13 @@ from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, Entry, 
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["DEFAULT_VALIDATION", "select", "split"]
+__all__ = ["DEFAULT_VALIDATION", "portion", "select", "split"]
 
 DEFAULT_VALIDATION = 0.2
 SPLIT_VERSION = 1
 """Part of every split's identity: raise it when the same numbers give other rows than before."""
 
-PURPOSES = ("test split", "test subset", "train subset", "validation")
+PURPOSES = ("test split", "test subset", "train subset", "validation", "portion")
 """What is drawn; their order is part of what a seed means."""
 
 COPY_BYTES = 2**24
@@ -93,6 +93,23 @@ def select(y: Array, count: int, random: np.random.RandomState) -> tuple[Positio
         position_in_class[by_class] = np.arange(len(y)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = order[np.argsort((position_in_class + 0.5) / sizes[classes], kind="stable")]
     return random.permutation(order[:count]), random.permutation(order[count:])
+
+
+def portion(x: Array, y: Array, share: float, seed: int) -> tuple[Array, Array]:
+    """Returns a share of training data, of each class in proportion; a larger share contains every smaller one.
+
+    Args:
+        x: Features.
+        y: Their targets.
+        share: Above 0 and up to 1; at least one row is taken.
+        seed: Draws which rows.
+    """
+    count = max(1, round(share * len(y)))
+    if count == len(y):
+        return x, y
+    rows, _ = select(y, count, _random(seed, "portion"))
+    rows.sort()  # the order in which a file is read fastest
+    return x[rows], y[rows]
 
 
 def _plan(specification: DataSpecification, entry: Entry) -> Plan:
