@@ -11,6 +11,7 @@ from typing import Any
 from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
+from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.trial import Trial
 
 __all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
@@ -55,7 +56,8 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "stopped": study.stopped,
         "best": trial_as_plain(study.best) if study.feasible else None,
         "test": study.test,
-        "model": _model(study),
+        "model": _model(study, BEST_MODEL),
+        "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
     }
     if trials:
         curves = _curves(study)
@@ -75,8 +77,8 @@ def _curves(study: Study) -> dict[int, Any]:
     return {each["number"]: each["curves"] for each in read_journal(study.directory / JOURNAL) if "curves" in each}
 
 
-def _model(study: Study) -> str | None:
-    path = None if study.directory is None else study.directory / BEST_MODEL
+def _model(study: Study, name: str) -> str | None:
+    path = None if study.directory is None else study.directory / name
     return str(path) if path is not None and path.exists() else None
 
 

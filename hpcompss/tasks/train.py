@@ -13,17 +13,25 @@ from typing import Any
 from hpcompss.constraints import total_violation
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
-from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import PARAMETERS, Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, is_better
 
-__all__ = ["model_path", "save_model", "train", "train_suggested"]
+__all__ = ["REFIT", "model_path", "save_model", "train", "train_suggested"]
+
+REFIT = "refit"
+"""What a model is called that was trained anew at the end."""
 
 
-def model_path(folder: Path, number: int) -> Path:
-    """Returns where a trial's model is kept until it is known not to be the best."""
-    return folder / "models" / f"trial-{number}.keras"
+def model_path(folder: Path, number: int, part: str = "") -> Path:
+    """Returns where a trial's model is kept until it is known not to be the best.
+
+    Args:
+        folder: The study's.
+        number: The trial's.
+        part: What the model is of, where it is not the trial's own: ``fold-1``, ``repeat-1``, ``refit``.
+    """
+    return folder / "models" / f"trial-{number}{part and f'-{part}'}.keras"
 
 
 def train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
@@ -34,7 +42,8 @@ def train(job: Job, number: int, configuration: Configuration, folder: Path | No
         number: The trial's.
         configuration: The values of the active hyper-parameters.
         folder: The study's, which keeps the model; None keeps no model.
-        to_beat: The best value when the trial began: a worse model is not kept, an equal one is. None keeps any.
+        to_beat: The value to reach when the trial began, the best or that of the last whose model is kept: a worse
+            model is not kept, an equal one is. None keeps any.
     """
     begun = time.perf_counter()
     try:
@@ -57,14 +66,14 @@ def train_suggested(job: Job, number: int, state: SearchState | Failure, folder:
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train(job, number, state.configuration, folder, state.history.best)
+    return train(job, number, state.configuration, folder, state.history.nth_best(job.kept))
 
 
 def _train(job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None) -> Result:
     hypermodel = load_hypermodel(job)
-    data = load_data_once(job.data)
+    data = job.load()
     hp = HyperParameters(configuration)
-    with keras_session(job.seed + number) as keras:
+    with keras_session(job.seed_of(number)) as keras:
         model = build_model(keras, hypermodel, hp)
         curves = fit_model(keras, job, hypermodel, hp, model, (data.x_train, data.y_train), (data.x_val, data.y_val))
         warnings = tuple(dict.fromkeys(hp.warnings))
@@ -75,7 +84,7 @@ def _train(job: Job, number: int, configuration: Configuration, folder: Path | N
         worse = to_beat is not None and is_better(to_beat, curves.value, job.direction)
         if folder is not None and not worse and not total_violation(metrics, job.constraints):
             try:
-                save_model(model, model_path(folder, number))
+                save_model(model, model_path(folder, number, job.part))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)
