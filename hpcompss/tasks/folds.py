@@ -101,9 +101,9 @@ def reduce_folds(
 
     The value is the mean. That of a trial that was not trained on all folds, since it was clearly beaten, is the value
     of the best trial less its mean deficit on the folds that it was trained on, so that it is never the best for its
-    folds being easy. Metrics are means, with the sample standard deviation of the objective, the number of folds trained, and
-    the objective on each. The epoch is the mean of theirs, rounded. Curves are means over the folds that have such an
-    epoch, with the objective's on each fold. Seconds are added up.
+    folds being easy. Metrics are means, with the sample standard deviation of the objective, the number of folds
+    trained, and the objective on each. The epoch is the mean of theirs, rounded. Curves are means over the folds that
+    have such an epoch, with the objective's on each fold. Seconds are added up.
 
     Args:
         job: What the study's trials share.
