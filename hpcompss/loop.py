@@ -241,8 +241,7 @@ class Loop:
 
     def _submit(self, trial: Trial) -> TrialTasks:
         if self._study.lag is None:
-            future = self._graph.submit(self._engine, self._study, trial, self._resources)
-            return TrialTasks(future, future)
+            return self._graph.submit(self._engine, self._study, trial, self._resources)
         if self._chain is None:
             self._chain = Chain(self._engine, self._study, self._graph, self._resources)
         return self._chain.submit(trial.number)
@@ -359,7 +358,7 @@ class Loop:
         if self._signals > 1 or spent >= self._deadline:
             ended = [future for future in self._running if not future.done]
         elif self._signals or time_is_up or self._met:
-            waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
+            waiting = [each for each, (_, tasks) in self._running.items() if tasks.started is None]
             ended = [future for future in waiting if not future.done]
         self._end(ended)
         if self._signals:
@@ -373,8 +372,8 @@ class Loop:
         """Ends trials that run or wait; they count as interrupted and are tried again on resume."""
         for future in futures:
             trial, tasks = self._running.pop(future)
-            self._engine.cancel(tasks.training)
-            self._engine.cancel(future)
+            for each in tasks.all:
+                self._engine.cancel(each)
             self._study.give_back(trial.number)
 
     def _show(self) -> None:

@@ -17,7 +17,6 @@ from hpcompss import __version__
 from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import Report, Waiting, make_scheduler
-from hpcompss.fidelity.brackets import Brackets
 from hpcompss.journal import (
     LOCK,
     FolderLock,
@@ -142,11 +141,11 @@ class Study:
             raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
         parse_constraints(constraints or {})
         scheduler = make_scheduler(fidelity, budget)
-        if lag is not None and not isinstance(scheduler, Brackets | None):
+        if lag is not None and scheduler is not None:
             raise InputError(
-                "in the lagged order a graph is submitted ahead, while this scheduler decides as trials report: take "
-                "hyperband or successive_halving, or the eager order",
-                key="fidelity.scheduler",
+                "in the lagged order the graph is submitted ahead, but a scheduler decides as trials report: take "
+                "order: eager, or leave the scheduler out",
+                key="search.order",
             )
         settings = {
             "direction": direction,
@@ -578,8 +577,8 @@ class Study:
         return trial.value is not None and total_violation(metrics, self.constraints) > 0
 
     def _consider(self, trial: Trial) -> None:
-        """Takes a trial for the best one if it is."""
-        if is_finished(trial) and trial.value is not None and not self._is_infeasible(trial) and self._is_best(trial):
+        """Takes a trial for the best one if it is; one that goes on counts as it stood."""
+        if trial.value is not None and not self._is_infeasible(trial) and self._is_best(trial):
             self._best = trial
 
     def _is_best(self, trial: Trial) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ __all__ = [
     "Trial",
     "TrialState",
     "Value",
+    "fold_name",
+    "fold_values",
     "is_better",
     "is_finished",
     "result_of",
@@ -234,6 +237,19 @@ def is_finished(trial: Trial) -> bool:
 def is_better(value: float, than: float, direction: str) -> bool:
     """Returns whether ``value`` is better than another where one would ``"minimize"`` or ``"maximize"``."""
     return value > than if direction == "maximize" else value < than
+
+
+def fold_name(metric: str, kind: str, fold: int) -> str:
+    """Returns the name of a metric on one fold, or in one repeat, counted from 0: ``val_accuracy[fold 1]``."""
+    return f"{metric}[{kind} {fold + 1}]"
+
+
+def fold_values(metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """Returns those of a trial's metrics that `fold_name` named: the objective on each fold that it was trained on."""
+    return tuple(value for name, value in metrics.items() if _FOLD.search(name))
+
+
+_FOLD = re.compile(r"\[(fold|repeat) \d+\]$")
 
 
 def result_of(value: Any, metric: str) -> Result:

@@ -181,6 +181,18 @@ class Training(_Section):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     early_stopping: Annotated[EarlyStoppingSection | None, BeforeValidator(_as_patience)] = None
     refit: bool = False
+    folds: Annotated[int, Field(ge=2)] | None = None
+    repeats: Annotated[int, Field(ge=2)] | None = None
+    fold_stopping: bool = True
+    ensemble: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _folds_or_repeats(self) -> Training:
+        if self.folds is not None and self.repeats is not None:
+            raise ValueError("a trial has either folds or repeats: leave one of them out")
+        if not self.fold_stopping and self.folds is None and self.repeats is None:
+            raise ValueError("fold_stopping belongs to folds and repeats: add one of them, or leave it out")
+        return self
 
     @property
     def stops_early(self) -> EarlyStopping | None:
@@ -279,6 +291,11 @@ class Workflow(_Section):
             raise ValueError("a Keras model needs data: add  data: {name: digits}  or a path")
         if self.function is not None and self.data is not None:
             raise ValueError("a function gets its own data: leave out the section data")
+        of_models = [key for key in ("folds", "repeats", "ensemble") if getattr(self.training, key) is not None]
+        if self.function is not None and of_models:
+            raise ValueError(
+                f"a function trains by itself: leave {' and '.join(of_models)} out of the section training"
+            )
         return self
 
     def located(self, error: InputError) -> InputError:

@@ -286,6 +286,38 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_folds_and_an_ensemble(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
+    """The second and third trial learn nothing, and are beaten on the first fold."""
+    initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.001), (12, 0.03))]
+    sections = workflow(
+        "build",
+        search={"sampler": "random", "trials": 4, "seed": 1, "order": order, "initial": initial}
+        | ({"lag": 1} if order == "lagged" else {}),
+        training={"epochs": 5, "folds": 3, "ensemble": 2},
+        resources={"cpu": 2},
+    )
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    assert [trial.result.metrics["folds"] for trial in study.trials if trial.result] == [3, 1, 1, 3]
+    assert {study.best.number} < {0, 3}
+    (test,) = events(tmp_path / "study", "test")
+    assert test["refit"] is True and sorted(test["ensemble"]["members"]) == [0, 3]
+    assert sorted(os.listdir(tmp_path / "study" / "models")) == sorted(
+        ["trial-0.keras", "trial-3.keras", f"trial-{study.best.number}-refit.keras"]
+    )
+    data = load_data(DataSpecification(name="digits", train=200, validation=40))
+    own = f"models/trial-{study.best.number}.keras"
+    for name, told in (
+        ("best.keras", test["metrics"]),
+        ("ensemble.keras", test["ensemble"]["metrics"]),
+        (own, test["before_refit"]),
+    ):
+        again = keras.models.load_model(tmp_path / "study" / name).evaluate(
+            data.x_test, data.y_test, verbose=0, return_dict=True
+        )
+        assert again == {name: pytest.approx(value, rel=1e-5) for name, value in told.items()}
+
+
+@pytest.mark.parametrize("order", ["eager", "lagged"])
 def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
     """The widest network is the best one, and too large."""
     initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.03), (12, 0.03))]
@@ -313,6 +345,7 @@ def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp
             r"objective.constraints.latency: the training reports no number 'latency'; known: ",
         ),
         ("build", {"objective": "val_acc"}, "reports no number 'val_acc'; did you mean 'val_accuracy'?"),
+        ("build", {"training": {"folds": 50}}, r"50 folds are asked for, but the class '\d' has only \d+ training"),
         ("bild", {}, "has no 'bild'; did you mean 'build'?"),
         ("build_nothing", {}, r"build\(hp\) must return a Keras model, not None"),
         ("build_uncompiled", {}, r"build\(hp\) must compile the model before it returns it"),

@@ -557,6 +557,26 @@ INCOMPLETE = {
         "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {epochs: 0}\n",
         "4:12: training.epochs: must be at least 1, not 0",
     ),
+    "one fold": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {folds: 1}\n",
+        "4:12: training.folds: must be at least 2, not 1",
+    ),
+    "an ensemble of one": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {ensemble: 1}\n",
+        "4:12: training.ensemble: must be at least 2, not 1",
+    ),
+    "folds and repeats": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {folds: 3, repeats: 2}\n",
+        "4:1: training: a trial has either folds or repeats: leave one of them out",
+    ),
+    "what stops folds that are not there": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {fold_stopping: false}\n",
+        "4:1: training: fold_stopping belongs to folds and repeats: add one of them, or leave it out",
+    ),
+    "folds of a function": (
+        "function: model.py:f\nobjective: loss\ntraining: {folds: 3}\n" + SPACE,
+        "1:1: a function trains by itself: leave folds out of the section training",
+    ),
 }
 
 

@@ -114,6 +114,12 @@ class Scheduler(abc.ABC):
             self._gone.add(number)
             self._dropped.append(number)
 
+    def promise(self, number: int) -> tuple[int, float, float]:
+        """Returns how likely a trial is to go on, the greatest being the likeliest: by its level, then by its rank."""
+        rung = max((rung for rung, there in enumerate(self.rungs) if number in there), default=0)
+        violation, loss = self.rungs[rung].get(number, (math.inf, math.inf))
+        return rung, -violation, -loss
+
     def begin(self, number: int) -> None:
         """Takes note that a trial goes on, so that it is not due any more."""
         self._going.add(number)

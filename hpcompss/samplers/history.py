@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcompss.constraints import Constraint, total_violation
 from hpcompss.space.space import Key, Space
-from hpcompss.trial import Trial, TrialState
+from hpcompss.trial import Trial, TrialState, fold_values
 
 __all__ = ["History"]
 
@@ -29,6 +29,8 @@ class History:
     Attributes:
         keys: The configurations that the study tried itself.
         transferred: How many of the first trials are those of other studies.
+        best_folds: The objective of the best of the study's own feasible trials on each fold, or in each repeat; empty
+            where trials have none.
     """
 
     def __init__(self, space: Space, direction: str, constraints: Sequence[Constraint] = ()) -> None:
@@ -46,6 +48,7 @@ class History:
         self._count = 0
         self.keys: set[Key] = set()
         self.transferred = 0
+        self.best_folds: tuple[float, ...] = ()
         self._alignments: tuple[_Alignment, ...] = ()
 
     def __len__(self) -> int:
@@ -86,15 +89,26 @@ class History:
     @property
     def best(self) -> float | None:
         """The best value of the study's own feasible trials, or None while there is none."""
+        return self.nth_best(1)
+
+    def nth_best(self, place: int) -> float | None:
+        """Returns the value in that place, from 1, of the study's own feasible trials; None while there are fewer."""
         own = slice(self.transferred, self._count)
         losses = self._losses[own][self._violations[own] == 0]
-        return float(self._sign * losses.min()) if len(losses) else None
+        return float(self._sign * np.partition(losses, place - 1)[place - 1]) if len(losses) >= place else None
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
         """Adds a finished trial, which was given that share of the full budget; one that went on takes its place."""
+        folds = fold_values(trial.result.metrics) if trial.result is not None else ()
+        before = self.best if folds else None
         if trial.number in self._rows:
             self._replace(self._rows[trial.number], trial, fidelity)
-            return
+        else:
+            self._begin(trial, fidelity)
+        if folds and self.best != before:
+            self.best_folds = folds
+
+    def _begin(self, trial: Trial, fidelity: float) -> None:
         self._rows[trial.number] = self._count
         self._add(trial, fidelity)
         self.keys.add(self.space.key(trial.configuration))
