@@ -551,8 +551,8 @@ class Study:
             self._learn(trial, result)
         self._failed += trial.value is None
         self._infeasible += self._is_infeasible(trial)
-        if self._best is not None and self._best.number == number and self._best.value != trial.value:
-            self._best = None
+        if self._best is not None and self._best.number == number:
+            self._best = None  # it may have become worse
             for each in self._trials:
                 self._consider(each)
         self._consider(trial)
