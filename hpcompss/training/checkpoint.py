@@ -144,7 +144,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     try:
         # Reading an array to its end also compares its checksum.
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         plain = json.loads(arrays.pop(PLAIN).tobytes())
         return Checkpoint(plain.pop("epoch"), arrays, plain)
@@ -252,14 +252,14 @@ def _generators(keras: Any) -> dict[str, Any]:
 
 
 def put_callbacks(checkpoint: Checkpoint, keras: Any, callbacks: Sequence[Any]) -> None:
-    """Takes the attributes of callbacks that are values: no functions, no parts of models, nothing without a pickle."""
+    """Takes the attributes of callbacks, without those that are parts of models or have no pickle."""
     import numpy as np
 
     checkpoint.plain["callbacks"] = states = []
     for position, callback in enumerate(callbacks):
         plain = {}
         for name, value in vars(callback).items():
-            if name in ("_model", "params") or callable(value):
+            if name in ("_model", "params"):
                 continue
             if _is_plain(value):
                 plain[name] = value

@@ -473,6 +473,7 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
     fit = keras.Model.fit
     signature = inspect.signature(fit)
 
+    @functools.wraps(fit)
     def watched(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.arguments.setdefault("verbose", 0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
-from hpcompss.training.data.split import select
+from hpcompss.training.data.split import portion, select
 
 
 def numbered(count, classes=4):
@@ -37,6 +37,22 @@ def test_each_class_gives_its_share(sizes, fraction, seed):
     taken = np.bincount(y[chosen], minlength=len(sizes))
     # Sainte-Lague may miss a quota by more than 1 with many parties, but not by much.
     assert np.all(np.abs(taken - share * np.array(sizes)) < 1.5)
+
+
+@given(shares=st.tuples(*[st.floats(0.01, 1)] * 2), rows=st.integers(1, 200), seed=st.integers(0, 9))
+def test_a_larger_portion_contains_the_smaller(shares, rows, seed):
+    x, y = numbered(rows)
+    (less, of_less), (more, of_more) = (portion(x, y, share, seed) for share in sorted(shares))
+    assert set(less) <= set(more)
+    assert np.array_equal(of_less, less % 4) and np.array_equal(of_more, more % 4)
+    assert len(less) == max(1, round(min(shares) * rows)) == len(set(less))
+
+
+def test_a_portion_has_its_share_of_each_class():
+    x, y = numbered(400)
+    assert np.bincount(portion(x, y, 0.25, 3)[1]).tolist() == [25] * 4
+    assert portion(x, y, 1.0, 3)[0] is x
+    assert portion(x, y, 0.25, 3)[0].tolist() != portion(x, y, 0.25, 4)[0].tolist()
 
 
 def test_real_targets_are_drawn_at_random():
