@@ -423,6 +423,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         warm_start=search.warm_start,
         constraints=workflow.objective.plain_constraints(),
         budget=search.trials,
+        per=workflow.objective.per,
         about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
     )
 

@@ -88,6 +88,7 @@ class Objective(_Section):
     metric: str
     direction: Literal["minimize", "maximize"]
     epoch: Literal["best", "last"] = "best"
+    per: Literal["second"] | None = None
     constraints: dict[str, Bounds] = {}
 
     def plain_constraints(self) -> dict[str, dict[str, float]]:
@@ -300,7 +301,7 @@ class Workflow(_Section):
     def task(self) -> str:
         """What decides, beside the configuration and the code, which value a trial has."""
         plain = self._unmoved()
-        objective = {key: value for key, value in plain["objective"].items() if key != "constraints"}
+        objective = {key: value for key, value in plain["objective"].items() if key not in ("constraints", "per")}
         parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
         return _digest({**parts, "objective": objective})
 
@@ -576,7 +577,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         if workflow.space is not None:
             workflow.parameters()
         workflow.data_specification()
-        check_sampler(workflow.search.sampler)
+        check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         check_engine(workflow.engine.name)
     except InputError as error:
         path = tuple((error.key or "space").split("."))
