@@ -93,6 +93,7 @@ class Study:
         budget: How many trials are planned, for a sampler that goes by it.
         fidelity: How long trials are trained, such as ``{"scheduler": "asha", "min_epochs": 1, "max_epochs": 27}``:
             those that do badly end early (`fidelity.make_scheduler`). None trains all to the end.
+        per: ``"second"`` to prefer what promises the most progress per second; None counts every trial alike.
         about: Plain data that belongs to the study, kept in the journal.
 
     Attributes:
@@ -122,6 +123,7 @@ class Study:
         constraints: Mapping[str, Any] | None = None,
         budget: int | None = None,
         fidelity: Mapping[str, Any] | None = None,
+        per: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
@@ -139,6 +141,10 @@ class Study:
             )
         if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
             raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
+        if per not in (None, "second"):
+            raise InputError(
+                f"progress is counted per 'second' or, without per, per trial, not per {per!r}", key="objective.per"
+            )
         parse_constraints(constraints or {})
         scheduler = make_scheduler(fidelity, budget)
         if lag is not None and scheduler is not None:
@@ -156,6 +162,7 @@ class Study:
             **({} if lag is None else {"order": "lagged", "lag": lag}),
             **({} if budget is None else {"budget": budget}),
             **({} if scheduler is None else {"fidelity": dict(fidelity or {})}),
+            **({} if per is None else {"per": per}),
             "space": space.to_json(),
             **({"constraints": {key: dict(each) for key, each in constraints.items()}} if constraints else {}),
             **({"about": dict(about)} if about else {}),
@@ -180,6 +187,7 @@ class Study:
             seed=settings["seed"],
             allow_duplicates=settings["allow_duplicates"],
             trials=settings.get("budget"),
+            per_second=settings.get("per") == "second",
         )
         self.settings = settings
         self.scheduler = make_scheduler(settings.get("fidelity"))
@@ -273,6 +281,11 @@ class Study:
         return len(self._interrupted)
 
     @property
+    def is_next_foreseen(self) -> bool:
+        """Whether the next configuration is what it is whatever comes of the trials that run."""
+        return bool(self._interrupted) or self.started < len(self.initial) or not self.sampler.learns
+
+    @property
     def in_order(self) -> Sequence[Trial]:
         """The trials that completed or failed, in the order in which they did."""
         return tuple(self._trials[number] for number in self._order)
@@ -340,6 +353,7 @@ class Study:
         value: float | Mapping[str, float] | None = None,
         *,
         failure: str | None = None,
+        seconds: float = 0.0,
     ) -> Trial:
         """Records what came of a trial and returns its record.
 
@@ -348,17 +362,21 @@ class Study:
             value: The objective, or a mapping of metrics that holds it under the study's metric; a lone metric counts
                 whatever its name where the study's metric has none of its own. NaN and infinity make a failed trial.
             failure: Why it has no value, in place of ``value``.
+            seconds: How long it ran, for what goes by that; 0 where it is not known.
 
         Raises:
-            InputError: The trial is not running, or the value is no number.
+            InputError: The trial is not running, or the value or the seconds are no number.
             JournalError: The journal cannot be written.
         """
         if (value is None) == (failure is None):
             raise InputError("tell takes either a value or failure='the reason'")
+        if not 0 <= seconds < math.inf:
+            raise InputError(f"a trial runs for a number of seconds, at least 0, not {seconds!r}")
         if failure is not None:
             result = Result(value=None, failure=Failure(FailureKind.EXCEPTION, failure))
         else:
             result = result_of(value, self.metric)
+        result = dataclasses.replace(result, seconds=seconds)
         finished = self.record(trial if isinstance(trial, int) else trial.number, result)
         self.flush()
         return finished

@@ -440,6 +440,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         constraints=workflow.objective.plain_constraints(),
         budget=search.trials,
         fidelity=workflow.scheduling(),
+        per=workflow.objective.per,
         about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
     )
 

@@ -90,6 +90,7 @@ class Objective(_Section):
     metric: str
     direction: Literal["minimize", "maximize"]
     epoch: Literal["best", "last"] = "best"
+    per: Literal["second"] | None = None
     constraints: dict[str, Bounds] = {}
 
     def plain_constraints(self) -> dict[str, dict[str, float]]:
@@ -371,7 +372,7 @@ class Workflow(_Section):
     def task(self) -> str:
         """What decides, beside the configuration and the code, which value a trial has."""
         plain = self._unmoved()
-        objective = {key: value for key, value in plain["objective"].items() if key != "constraints"}
+        objective = {key: value for key, value in plain["objective"].items() if key not in ("constraints", "per")}
         parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
         parts |= {"fidelity": plain["fidelity"]} if "fidelity" in plain else {}
         return _digest({**parts, "objective": objective})
@@ -648,7 +649,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         if workflow.space is not None:
             workflow.parameters()
         workflow.data_specification()
-        check_sampler(workflow.search.sampler)
+        check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         make_scheduler(workflow.scheduling(), workflow.search.trials)
         check_engine(workflow.engine.name)
     except InputError as error:

@@ -118,7 +118,6 @@ class LiveView(View):
         self._console = console
         self._live: Live | None = None
         self._begun = time.monotonic()
-        self._finished_before = 0
         self._warned: set[str] = set()
 
     def say(self, message: str) -> None:
@@ -129,7 +128,6 @@ class LiveView(View):
         """Redraws the table."""
         if self._live is None:
             self._begun = time.monotonic()
-            self._finished_before = snapshot.study.finished - len(snapshot.finished)
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         for trial in snapshot.finished:
@@ -198,7 +196,7 @@ class LiveView(View):
 
     def _bar(self, snapshot: Snapshot) -> RenderableType:
         study = snapshot.study
-        left = self._seconds_left(snapshot)
+        left = snapshot.time_left
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         text = Text.assemble(
             (f"{study.finished}{of} done", "bold"),
@@ -217,16 +215,6 @@ class LiveView(View):
         else:
             row.add_row(text)
         return row
-
-    def _seconds_left(self, snapshot: Snapshot) -> float | None:
-        """Returns the time to finish at the rate so far, bounded by the time limit."""
-        bounds = [] if snapshot.seconds_left is None else [snapshot.seconds_left]
-        finished = snapshot.study.finished - self._finished_before
-        total = min(snapshot.trials or math.inf, snapshot.study.space.count)
-        if finished and total != math.inf and not snapshot.stopping:
-            rate = finished / (time.monotonic() - self._begun)
-            bounds.append(max(0.0, total - snapshot.study.finished) / rate)
-        return min(bounds, default=None)
 
 
 def _epoch(future: Future) -> str:

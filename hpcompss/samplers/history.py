@@ -45,6 +45,7 @@ class History:
         self._adjusted: NDArray[np.float64] | None = None
         self._gains: dict[float, dict[float, tuple[float, ...]]] = {}
         self._rows: dict[int, int] = {}
+        self._seconds: NDArray[np.float64] = np.empty(16)
         self._count = 0
         self.keys: set[Key] = set()
         self.transferred = 0
@@ -80,6 +81,11 @@ class History:
     def fidelities(self) -> NDArray[np.float64]:
         """The share of the full budget that each trial was given, above 0 and up to 1: shape (trials,)."""
         return self._fidelities[: self._count]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """How long each trial ran: shape (trials,), NaN where that is not known."""
+        return self._seconds[: self._count]
 
     @property
     def failed(self) -> NDArray[np.bool_]:
@@ -138,6 +144,8 @@ class History:
         for trial in trials:
             self._add(trial, 1.0)
         self.transferred = self._count
+        # They may have run on another machine.
+        self._seconds[begin : self._count] = np.nan
         if not comparable:
             self._alignments += (_Alignment(begin, self._count, self.losses[begin:].copy()),)
 
@@ -164,6 +172,8 @@ class History:
         metrics = trial.result.metrics if trial.result is not None else {}
         self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
         self._fidelities[self._count] = fidelity
+        seconds = trial.result.seconds if trial.result is not None else 0.0
+        self._seconds[self._count] = seconds if 0 < seconds < math.inf else np.nan
         self._count += 1
 
     def copy(self) -> History:
@@ -225,4 +235,4 @@ def _distances(units: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray
     return distances
 
 
-_ARRAYS = ("_units", "_losses", "_violations", "_fidelities")
+_ARRAYS = ("_units", "_losses", "_violations", "_fidelities", "_seconds")
