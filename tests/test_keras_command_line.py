@@ -285,12 +285,12 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
     assert one.test == other.test
 
 
-@pytest.mark.parametrize("training", [{}, {"folds": 2}])
+@pytest.mark.parametrize(("order", "training"), [("eager", {}), ("lagged", {}), ("lagged", {"folds": 2})])
 def test_trials_go_on_from_their_checkpoints(
-    keras: Any, engine: Engine, tmp_path: Path, training: dict[str, Any]
+    keras: Any, engine: Engine, tmp_path: Path, order: str, training: dict[str, Any]
 ) -> None:
     fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 4, "eta": 2}
-    search = {"sampler": "random", "trials": 4, "seed": 2}
+    search = {"sampler": "random", "trials": 4, "seed": 2, "order": order}
     sections = workflow("build", search=search, fidelity=fidelity, training=training)
     study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
     budgets = [trial.result.budget for trial in study.trials if trial.result]
