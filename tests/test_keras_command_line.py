@@ -315,7 +315,9 @@ def test_trials_go_on_from_their_checkpoints(
 
 def test_a_checkpoint_that_is_gone_costs_a_warning(engine: Engine, tmp_path: Path) -> None:
     fidelity = {"scheduler": "successive_halving", "max_epochs": 2, "eta": 2, "checkpoints": "1kB"}
-    sections = workflow("build", fidelity=fidelity, training={})
+    initial = [{"units": 16, "rate": 0.03}, {"units": 4, "rate": 0.001}]  # the first waits until the second is known
+    sections = workflow("build", fidelity=fidelity, training={}, resources={"cpu": 2})
+    sections["search"] = {"sampler": "random", "trials": 2, "seed": 1, "initial": initial}
     study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
     (longest,) = (trial for trial in study.trials if trial.result is not None and trial.result.budget == 2)
     assert longest.result is not None and "cannot be used, so that it began anew" in longest.result.warnings[0]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hpcompss.errors import InputError
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space
 from hpcompss.stopping import StopRules
+from hpcompss.training.job import EarlyStopping
 from hpcompss.units import parse_duration, parse_memory
 from hpcompss.workflow import direction_of, load_workflow, make_workflow
 
@@ -121,13 +122,23 @@ def test_a_bad_constraint(refused, text, message):
     assert refused(f"{OBJECTIVE}    {text}\n").startswith(f"workflow.yaml:{message}")
 
 
+@pytest.mark.parametrize("stated", ["3", "{patience: 3}", "{patience: 3, min_delta: 0}"])
+def test_early_stopping(load, stated):
+    training = load(HEAD + SPACE, f"training.early_stopping={stated}").training
+    assert training.stops_early == EarlyStopping(3, 0.0)
+    assert load(HEAD + SPACE).training.stops_early is None
+
+
 def test_the_task_is_what_decides_on_values(load):
     workflow = load(HEAD + SPACE)
     same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]
     same.append("objective={metric: loss, constraints: {size: {max: 1}}}")
     assert {load(HEAD + SPACE, each).task for each in same} == {workflow.task}
-    others = [load(HEAD + SPACE, each).task for each in ("objective=mse", "training.epochs=3", "function=a:b")]
-    assert len({workflow.task, *others}) == 4
+    others = [
+        load(HEAD + SPACE, each).task
+        for each in ("objective=mse", "training.epochs=3", "training.early_stopping=3", "function=a:b")
+    ]
+    assert len({workflow.task, *others}) == 5
 
 
 def test_every_kind_of_parameter(load):
@@ -576,6 +587,22 @@ INCOMPLETE = {
     "folds of a function": (
         "function: model.py:f\nobjective: loss\ntraining: {folds: 3}\n" + SPACE,
         "1:1: a function trains by itself: leave folds out of the section training",
+    ),
+    "no patience": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: 0}\n",
+        "4:12: training.early_stopping.patience: must be at least 1, not 0",
+    ),
+    "a negative difference": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patience: 1, min_delta: -1}}\n",
+        "4:42: training.early_stopping.min_delta: must be at least 0, not -1",
+    ),
+    "an unknown key of early stopping": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patienc: 1}}\n",
+        "4:29: training.early_stopping.patienc: unknown key 'patienc'; did you mean 'patience'?",
+    ),
+    "early stopping without patience": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {min_delta: 0.1}}\n",
+        "4:12: training.early_stopping.patience: the key 'patience' is missing",
     ),
 }
 

@@ -28,6 +28,7 @@ __all__ = [
     "FOLDER",
     "Checkpoint",
     "CheckpointError",
+    "build_variables",
     "checkpoint_path",
     "checkpoints_size",
     "give_callbacks",
@@ -163,21 +164,21 @@ def put_model(checkpoint: Checkpoint, model: Any) -> None:
     checkpoint.put("optimizer", _values(_optimizer_variables(model)))
 
 
-def give_model(checkpoint: Checkpoint, model: Any, sample: Any) -> None:
-    """Gives them to a model that is built alike.
+def build_variables(model: Any, sample: Any) -> None:
+    """Makes those variables of a compiled model and its optimizer that its first training step would make.
 
     Args:
-        checkpoint: What `put_model` filled.
-        model: The model, compiled.
-        sample: Something it can be called with, to build it if need be, or None.
-
-    Raises:
-        CheckpointError: The model has other variables.
+        model: The model.
+        sample: Something it can be called with, in case it is not built, or None.
     """
     if not model.built and sample is not None:
         model(sample)
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def give_model(checkpoint: Checkpoint, model: Any) -> None:
+    """Gives a model that is built alike what `put_model` took. Raises `CheckpointError` where it is another model."""
     _assign(model.variables, checkpoint.group("model"), "the model")
     _assign(_optimizer_variables(model), checkpoint.group("optimizer"), "its optimizer")
 

@@ -21,6 +21,7 @@ from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.checkpoint import (
     Checkpoint,
     CheckpointError,
+    build_variables,
     give_callbacks,
     give_model,
     give_random_states,
@@ -276,7 +277,8 @@ def _recorder(
             if checkpoint is None:
                 return
             try:
-                give_model(checkpoint, self.model, _sample(keras, self.data))
+                build_variables(self.model, _sample(keras, self.data))
+                give_model(checkpoint, self.model)
                 give_callbacks(checkpoint, self.others)
                 curves.give(checkpoint, self.model)
                 # Each iterator takes the next seed of a data set that shuffles.
