@@ -145,12 +145,20 @@ LCBENCH = Space(
 )
 
 
-def accuracies(data_set: str, settings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the surrogate's validation accuracy (%) for settings of shape (count, 7), in the order of `LCBENCH`."""
+def outcomes(data_set: str, settings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns what the surrogate says of settings of shape (count, 7), in the order of `LCBENCH`: shape (count, 2).
+
+    The first column is the seconds of the training, the second the validation accuracy (%).
+    """
     epochs = np.full((len(settings), 1), EPOCHS)
     codes = np.full((len(settings), 1), _codes()[data_set], dtype=np.int32)
     inputs = {"x_cat": codes, "x_cont": np.hstack([epochs, settings]).astype(np.float32)}
-    return _surrogate().run(["output"], inputs)[0][:, 1].astype(float)
+    return _surrogate().run(["output"], inputs)[0][:, :2].astype(float)
+
+
+def accuracies(data_set: str, settings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the surrogate's validation accuracy (%) for settings of shape (count, 7), in the order of `LCBENCH`."""
+    return outcomes(data_set, settings)[:, 1]
 
 
 def _lcbench(data_set: str) -> Task:
