@@ -102,6 +102,32 @@ def test_where_a_search_begins_and_ends(load, tmp_path):
 OBJECTIVE = "function: model.py:f\n" + SPACE + "objective:\n  metric: loss\n  constraints:\n"
 
 
+def test_progress_per_second(load):
+    text = "function: model.py:f\n" + SPACE + "objective: {metric: loss, per: second}\n"
+    assert load(text).objective.per == "second"
+    plain = load(HEAD + SPACE)
+    assert plain.objective.per is None
+    # Another way to search, the same values.
+    assert load(text).digest != plain.digest
+    assert load(text).task == plain.task
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("objective: {metric: loss, per: hour}\n", "3:27: objective.per: must be 'second', not 'hour'"),
+        (
+            "objective:\n  metric: loss\n  per: second\nsearch: {sampler: random}\n",
+            "5:3: objective.per: the sampler random does not choose by what trials cost, so per: second would change",
+        ),
+    ],
+)
+def test_no_progress_per_second(load, text, message):
+    with pytest.raises(InputError) as caught:
+        load("function: model.py:f\n" + SPACE + text)
+    assert message in str(caught.value)
+
+
 def test_constraints(load):
     objective = load(OBJECTIVE + "    size: {max: 1000000}\n    recall: {min: .5, max: 1}\n").objective
     assert objective.plain_constraints() == {"size": {"max": 1e6}, "recall": {"min": 0.5, "max": 1}}
