@@ -20,9 +20,10 @@ import common
 import numpy as np
 import sampler_tasks as tasks
 
-from hpcompss.engines.base import Engine, Future
+from hpcompss.engines.base import Engine
 from hpcompss.engines.simulated import Simulated
 from hpcompss.forecast import Forecast
+from hpcompss.graph import TrialTasks
 from hpcompss.loop import Loop
 from hpcompss.samplers import History, make_sampler
 from hpcompss.samplers.cost import CostModel
@@ -86,10 +87,11 @@ def regrets(name: str, data_set: str, seed: int, per_second: bool, budget: float
 class Costly:
     """Trials of known virtual seconds."""
 
-    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
+    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> TrialTasks:
         """Submits a task that takes what the configuration costs."""
         size, layers = float(trial.configuration["size"]), float(trial.configuration["layers"])
-        return engine.submit(given, Result(1.0, seconds=8 * 1.35**layers * 1.22**size), resources=resources)
+        future = engine.submit(given, Result(1.0, seconds=8 * 1.35**layers * 1.22**size), resources=resources)
+        return TrialTasks((future,), future)
 
     def settle(self, study: Study, finished: object) -> None:
         """Leaves nothing to be done."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,12 @@ from hypothesis import strategies as st
 
 from hpcompss.engines.simulated import Simulated
 from hpcompss.forecast import Forecast, expected_rest, time_to_finish
+from hpcompss.graph import TrialTasks
 from hpcompss.loop import Loop, Snapshot
 from hpcompss.space import Float, Int, Space
 from hpcompss.stopping import StopRules
 from hpcompss.study import Study
-from hpcompss.trial import Result
+from hpcompss.trial import Result, Stage
 
 DURATIONS = st.lists(st.floats(0.1, 100), max_size=8)
 
@@ -102,6 +105,18 @@ def test_a_trial_of_the_lagged_order_is_predicted_before_its_configuration_is_kn
     assert Forecast(study).time_left([(other, 0.0)], [], 0, 1) == pytest.approx(5.0, rel=0.01)
 
 
+def test_of_a_trial_in_stages_the_stage_counts():
+    fidelity = {"scheduler": "asha", "min_epochs": 1, "max_epochs": 9, "eta": 3}
+    study = Study(Space([Float("x", 0, 1)]), sampler="random", seed=0, fidelity=fidelity)
+    trial, other = study.ask(), study.ask()
+    study.tell(trial, 0.5, seconds=2.0)
+    forecast = Forecast(study)
+    # An epoch takes 2 s, and so the second stage 4 s.
+    assert forecast.time_left([(other, 0.0)], [], 0, 1) == pytest.approx(2.0, rel=0.01)
+    later = dataclasses.replace(other, stage=Stage(epochs=3, since=1))
+    assert forecast.time_left([(later, 0.0)], [], 0, 1) == pytest.approx(4.0, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("trials", "seconds_left", "stopping", "left"),
     [(12, None, "", 8.0), (12, 3.0, "", 3.0), (None, 3.0, "", 3.0), (None, None, "", None), (12, None, "enough", 0.0)],
@@ -127,7 +142,8 @@ class Costly:
     def submit(self, engine, study, trial, resources):
         self.submitted.append(trial.number)
         result = Result(1.0, seconds=self._cost(trial.configuration))
-        return engine.submit(given, result, resources=resources)
+        future = engine.submit(given, result, resources=resources)
+        return TrialTasks((future,), future)
 
     def submit_suggested(self, engine, study, number, state, resources):
         raise NotImplementedError

@@ -85,7 +85,7 @@ def test_nothing_is_known_of_trials_without_seconds_nor_of_failed_ones() -> None
         failed = finished(number, values, None)
         assert failed.result is not None
         history.append(dataclasses.replace(failed, result=dataclasses.replace(failed.result, seconds=3.0)))
-        history.append(finished(number, values, 1.0))
+        history.append(finished(10 + number, values, 1.0))
     assert np.nanmax(history.seconds) == 3.0
     assert np.isnan(history.seconds[1])
     assert CostModel(NETWORK).after(history) is None
