@@ -5,6 +5,7 @@
 #   make lint    runs the linter, the formatter's check and the type checker
 #   make bench   runs the benchmarks
 #   make bench-samplers  runs the samplers' one, in its short form
+#   make bench-fidelity  runs the schedulers' one, in its short form
 #   make clean   removes what these made; studies are kept
 # PYTHON=... says which Python to use (3.10 to 3.13), VENV=... where the virtual environment goes.
 
@@ -18,7 +19,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
 	"$$candidate" -c '$(USABLE)' 2>/dev/null && echo "$$candidate" && break; done)
 
-.PHONY: tune test test-compss lint bench bench-samplers clean
+.PHONY: tune test test-compss lint bench bench-samplers bench-fidelity clean
 .DELETE_ON_ERROR:
 
 tune: $(VENV)/.installed-tensorflow-cpu
@@ -36,11 +37,14 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-bench
-	@for benchmark in $(filter-out %/common.py $(wildcard benchmarks/sampler*.py),$(wildcard benchmarks/*.py)); do \
+	@for benchmark in $(filter-out %/common.py $(wildcard benchmarks/sampler*.py benchmarks/fidelity*.py),$(wildcard benchmarks/*.py)); do \
 		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
 
 bench-samplers: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/samplers.py --short
+
+bench-fidelity: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/fidelity.py --short
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

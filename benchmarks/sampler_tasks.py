@@ -33,6 +33,9 @@ DATA = common.ROOT.parent / "shared" / "data"
 
 EPOCHS = 52
 
+TIME, ACCURACY = 0, 1
+"""Columns of what LCBench's surrogate says: seconds since the start, and validation accuracy (%)."""
+
 Configuration = dict[str, Any]
 
 
@@ -145,12 +148,25 @@ LCBENCH = Space(
 )
 
 
-def accuracies(data_set: str, settings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the surrogate's validation accuracy (%) for settings of shape (count, 7), in the order of `LCBENCH`."""
-    epochs = np.full((len(settings), 1), EPOCHS)
+def outputs(data_set: str, settings: NDArray[np.float64], epochs: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Returns what the surrogate says, with time (s) and validation accuracy (%) in the columns `TIME` and `ACCURACY`.
+
+    Args:
+        data_set: Its name.
+        settings: Configurations in the order of `LCBENCH`: shape (count, 7).
+        epochs: The epoch after which each is looked at, from 1 to 52: shape (count,).
+
+    Returns:
+        Figures of shape (count, 6).
+    """
     codes = np.full((len(settings), 1), _codes()[data_set], dtype=np.int32)
-    inputs = {"x_cat": codes, "x_cont": np.hstack([epochs, settings]).astype(np.float32)}
-    return _surrogate().run(["output"], inputs)[0][:, 1].astype(float)
+    inputs = {"x_cat": codes, "x_cont": np.column_stack([epochs, settings]).astype(np.float32)}
+    return _surrogate().run(["output"], inputs)[0].astype(float)
+
+
+def accuracies(data_set: str, settings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the validation accuracy (%) after 52 epochs for settings of shape (count, 7)."""
+    return outputs(data_set, settings, np.full(len(settings), EPOCHS))[:, ACCURACY]
 
 
 def _lcbench(data_set: str) -> Task:

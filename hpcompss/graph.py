@@ -4,43 +4,92 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import heapq
 import itertools
 import os
+import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hpcompss.constraints import total_violation
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
+from hpcompss.fidelity import Scheduler
 from hpcompss.study import Study
 from hpcompss.tasks.evaluate import evaluate, evaluate_suggested
+from hpcompss.tasks.folds import reduce_folds, reduce_folds_suggested, train_fold, train_fold_suggested
 from hpcompss.tasks.reduce import reduce_trial
 from hpcompss.tasks.suggest import SearchState, suggest
-from hpcompss.tasks.train import model_path, train, train_suggested
-from hpcompss.trial import Configuration, Resources, Trial, is_finished
+from hpcompss.tasks.train import REFIT, model_path, train, train_suggested
+from hpcompss.training.checkpoint import checkpoints_size, numbers_of_checkpoints, remove_checkpoints
+from hpcompss.trial import Configuration, Resources, Trial, TrialState, is_finished
 
 if TYPE_CHECKING:
     from hpcompss.training.job import Job
 
-__all__ = ["BEST_MODEL", "Chain", "FunctionGraph", "KerasGraph", "TrialGraph", "TrialTasks", "keep_best_model"]
+__all__ = [
+    "BEST_MODEL",
+    "Chain",
+    "FunctionGraph",
+    "KerasGraph",
+    "TrialGraph",
+    "TrialTasks",
+    "best_trials",
+    "keep_best_models",
+    "unlimited",
+]
 
 BEST_MODEL = "best.keras"
 """The best model's name in a study's folder."""
+
+ROOM = 10 * 1000**3
+"""Bytes that checkpoints may take where the workflow states nothing."""
+
+
+@dataclass(frozen=True)
+class TrialTasks:
+    """The tasks of one trial.
+
+    Attributes:
+        trainings: Those that train, in their order: one, or one for each fold.
+        record: The last one, whose result is what came of the trial; where there is nothing to reduce, the training.
+        between: Those between, which the record takes.
+    """
+
+    trainings: tuple[Future, ...]
+    record: Future
+    between: tuple[Future, ...] = ()
+
+    @property
+    def training(self) -> Future:
+        """The one that trains now, or is to be the next: how far and where it is."""
+        return next((each for each in self.trainings if not each.done), self.trainings[-1])
+
+    @property
+    def started(self) -> float | None:
+        """When the first one was given to a worker (`time.monotonic` seconds), or None while all wait."""
+        return min((each.started for each in self.trainings if each.started is not None), default=None)
+
+    @property
+    def all(self) -> tuple[Future, ...]:
+        """All of them, the last first: so cancelled, none starts for what it takes is there."""
+        return (self.record, *self.between, *reversed(self.trainings))
 
 
 class TrialGraph(Protocol):
     """What the loop needs of a kind of trial."""
 
-    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
-        """Submits the tasks of a trial and returns the future of its `Result`."""
+    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> TrialTasks:
+        """Submits the tasks of a trial; the record is its `Result`."""
 
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
-    ) -> Future:
-        """Submits the training tasks of a trial whose configuration is the result of a task."""
+    ) -> TrialTasks:
+        """Submits the training tasks of a trial whose configuration a task gives; the record is its `Result`."""
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Does what finished trials leave to be done, once the journal has them."""
@@ -54,64 +103,105 @@ class FunctionGraph:
         metric: The objective's name among what it returns.
     """
 
-    def __init__(self, function: Callable[[Configuration], float | Mapping[str, float]] | str, metric: str) -> None:
+    def __init__(self, function: Callable[..., float | Mapping[str, float]] | str, metric: str) -> None:
         self._function = function
         self._metric = metric
 
-    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
+    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> TrialTasks:
         """Submits the trial's one task."""
-        return engine.submit(evaluate, self._function, trial.configuration, self._metric, resources=resources)
+        task = engine.submit(
+            evaluate, self._function, trial.configuration, self._metric, trial.stage, resources=resources
+        )
+        return TrialTasks((task,), task)
 
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
-    ) -> Future:
+    ) -> TrialTasks:
         """Submits the trial's one training task."""
-        return engine.submit(evaluate_suggested, self._function, state, self._metric, resources=resources)
+        task = engine.submit(evaluate_suggested, self._function, state, self._metric, resources=resources)
+        return TrialTasks((task,), task)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Leaves nothing behind."""
 
 
 class KerasGraph:
-    """Trials that train a Keras model, one task each. The best model so far is always in the study's folder.
+    """Trials that train a Keras model: one task each, or one for each fold or repeat and a reduction.
+
+    By default each fold takes what came of the folds before it, and is not trained where the configuration is clearly
+    beaten by then; else, and where a scheduler has trials go on, all are trained side by side. The best model so far is
+    always in the study's folder.
 
     Args:
         job: What the trials share.
+        room: How many bytes the checkpoints may take, from which trials go on.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, room: int = ROOM) -> None:
         self._job = job
+        self._room = room
 
-    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
-        """Submits the trial's one task, which keeps its model unless the best so far beats it."""
-        to_beat = study.best.value if study.feasible else None
-        return engine.submit(
-            train, self._job, trial.number, trial.configuration, study.directory, to_beat, resources=resources
+    def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> TrialTasks:
+        """Submits the trial's tasks, which keep its model unless those that are kept so far beat it."""
+        to_beat, best = study.history.nth_best(self._job.kept), study.history.best_folds
+        number, configuration, folder = trial.number, trial.configuration, study.directory
+        if self._job.parts == 1:
+            task = engine.submit(
+                train, self._job, number, configuration, folder, to_beat, trial.stage, resources=resources
+            )
+            return TrialTasks((task,), task)
+        trainings: list[Future] = []
+        for job, earlier in self._folds([] if trial.stage.budget else trainings):
+            task = engine.submit(
+                *(train_fold, job, number, configuration, folder, best, earlier, trial.stage), resources=resources
+            )
+            trainings.append(task)
+        record = engine.submit(
+            reduce_folds,
+            self._job,
+            number,
+            folder,
+            to_beat,
+            best,
+            trainings,
+            resources=unlimited(resources),
+            light=True,
         )
+        return TrialTasks(tuple(trainings), record)
 
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
-    ) -> Future:
-        """Submits the trial's one training task, which keeps its model unless what counts by then beats it."""
-        return engine.submit(train_suggested, self._job, number, state, study.directory, resources=resources)
+    ) -> TrialTasks:
+        """Submits the trial's tasks, which keep its model unless what counts by then beats it."""
+        folder = study.directory
+        if self._job.parts == 1:
+            task = engine.submit(train_suggested, self._job, number, state, folder, resources=resources)
+            return TrialTasks((task,), task)
+        trainings: list[Future] = []
+        for job, earlier in self._folds(trainings):
+            task = engine.submit(train_fold_suggested, job, number, state, folder, earlier, resources=resources)
+            trainings.append(task)
+        record = engine.submit(
+            *(reduce_folds_suggested, self._job, number, state, folder, trainings),
+            resources=unlimited(resources),
+            light=True,
+        )
+        return TrialTasks(tuple(trainings), record)
+
+    def _folds(self, trainings: Sequence[Future]) -> Iterator[tuple[Job, list[Future]]]:
+        """Yields the job of each fold, with those of the trainings so far whose results it takes."""
+        for fold in range(self._job.parts):
+            yield replace(self._job, fold=fold), list(trainings) if self._job.fold_stopping else []
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
-        """Keeps the best model and removes those it has beaten."""
-        if study.directory is not None and study.feasible:
-            keep_best_model(study.directory, study.best.number, [trial.number for trial in finished])
-
-
-@dataclass(frozen=True)
-class TrialTasks:
-    """The tasks of one trial.
-
-    Attributes:
-        training: The one that trains: whether it has started, how far and where it is.
-        record: The last one, whose result is what came of the trial; in the eager order it is the training.
-    """
-
-    training: Future
-    record: Future
+        """Keeps the best models and removes those they have beaten, and checkpoints that nothing goes on from."""
+        keep_best_models(study, self._job.kept)
+        if study.directory is not None and study.scheduler is not None:
+            for trial in finished:
+                remove_checkpoints(study.directory, trial.number, keep=[trial.stage.epochs or 0])
+            for number in study.scheduler.dropped():
+                remove_checkpoints(study.directory, number)
+            _bound_checkpoints(study, study.directory, study.scheduler, self._room)
 
 
 class Chain:
@@ -140,7 +230,7 @@ class Chain:
         self._study = study
         self._graph = graph
         self._resources = resources
-        self._light = replace(resources, time_limit=None, memory=None)
+        self._light = unlimited(resources)
         self._lag = study.lag
         finished = list(itertools.takewhile(is_finished, study.trials))
         self._next = len(finished)
@@ -157,11 +247,11 @@ class Chain:
             self._records.append(known)
             self._next += 1
         state = self._suggest(None)
-        training = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
-        record = self._engine.submit(reduce_trial, state, training, resources=self._light, light=True)
+        tasks = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
+        record = self._engine.submit(reduce_trial, state, tasks.record, resources=self._light, light=True)
         self._records.append(record)
         self._next += 1
-        return TrialTasks(training, record)
+        return TrialTasks(tasks.trainings, record, between=(tasks.record,))
 
     def _suggest(self, configuration: Configuration | None) -> Future:
         record = self._records[0] if len(self._records) == self._lag else None
@@ -170,38 +260,89 @@ class Chain:
         return state
 
 
-def keep_best_model(folder: Path, best: int, finished: Sequence[int]) -> None:
-    """Makes ``best.keras`` the model of trial ``best`` and removes the models of other trials that have finished.
+def _bound_checkpoints(study: Study, folder: Path, scheduler: Scheduler, room: int) -> None:
+    """Removes the checkpoints of the trials that are the least likely to go on, until the rest fits into its room.
+
+    Such a trial begins anew if it goes on nevertheless.
+    """
+    if checkpoints_size(folder) > room:
+        trials = study.trials
+        resting = [number for number in numbers_of_checkpoints(folder) if is_finished(trials[number])]
+        for number in sorted(resting, key=scheduler.promise):
+            remove_checkpoints(folder, number)
+            if checkpoints_size(folder) <= room:
+                return
+
+
+def unlimited(resources: Resources) -> Resources:
+    """Returns the shape of a trial without its limits, for what is not a training."""
+    return replace(resources, time_limit=None, memory=None)
+
+
+def best_trials(study: Study, count: int) -> list[Trial]:
+    """Returns the best feasible trials, up to ``count``; of equals those with the lowest numbers come first."""
+    if count == 1:
+        return [study.best] if study.feasible else []
+    sign = -1.0 if study.direction == "maximize" else 1.0
+    ranked = [
+        (sign * trial.value, trial.number)
+        for trial in study.trials
+        if trial.state is TrialState.COMPLETE and trial.value is not None and trial.result is not None
+        if not total_violation(trial.result.metrics, study.constraints)
+    ]
+    return [study.trials[number] for _, number in heapq.nsmallest(count, ranked)]
+
+
+def keep_best_models(study: Study, count: int) -> None:
+    """Makes ``best.keras`` the best trial's model and removes those of finished trials that are not among the best.
 
     Args:
-        folder: The study's.
-        best: The number of the best trial.
-        finished: Those whose models may be there without need; that of the best trial before is found by itself.
+        study: The study; what it keeps is that of its trials now.
+        count: Of how many trials, the best ones, the models are kept.
 
     Raises:
         HpcompssError: The disk is full, or the folder cannot be written.
     """
-    kept = model_path(folder, best)
-    target = folder / BEST_MODEL
-    if not (kept.exists() and _same(kept, target)):
-        former = [path for path in kept.parent.glob("trial-*.keras") if _same(path, target)]
-        try:
-            if kept.exists():
-                _link(kept, target)
-            elif former:
-                # The winner's model could not be saved, as its trial warns: better none than another trial's.
-                target.unlink()
-        except OSError as error:
-            raise HpcompssError(
-                f"{target}: the best model cannot be put there ({error.strerror}); it is {kept}, and all else is kept: "
-                f"mend that, then run  hpcompss resume {folder}"
-            ) from None
-        for path in former:
-            path.unlink(missing_ok=True)
-    for number in finished:
-        if number != best:
-            with contextlib.suppress(OSError):
-                model_path(folder, number).unlink()
+    best = [trial.number for trial in best_trials(study, count)]
+    if study.directory is None or not best:
+        return
+    models = _models(study.directory)
+    _make_best(study.directory / BEST_MODEL, best[0], models)
+    trials = study.trials
+    for number, paths in models.items():
+        if number not in best and number < len(trials) and is_finished(trials[number]):
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _models(folder: Path) -> dict[int, list[Path]]:
+    """Returns the models in a study's folder by the number of their trial; those half written are left out."""
+    models: dict[int, list[Path]] = {}
+    for path in model_path(folder, 0).parent.glob("trial-*.keras"):
+        if found := _MODEL.fullmatch(path.name):
+            models.setdefault(int(found[1]), []).append(path)
+    return models
+
+
+_MODEL = re.compile(r"trial-(\d+)(-[a-z]+)?(-\d+)?\.keras")
+
+
+def _make_best(target: Path, best: int, models: Mapping[int, Sequence[Path]]) -> None:
+    """Makes ``best.keras`` the model of a trial, the refitted one where there is such."""
+    folder = target.parent
+    kept = next((path for path in (model_path(folder, best, REFIT), model_path(folder, best)) if path.exists()), None)
+    try:
+        if kept is not None and not _same(kept, target):
+            _link(kept, target)
+        elif kept is None and any(_same(path, target) for paths in models.values() for path in paths):
+            # The winner's model could not be saved, as its trial warns: better none than another trial's.
+            target.unlink()
+    except OSError as error:
+        raise HpcompssError(
+            f"{target}: the best model cannot be put there ({error.strerror}); it is {kept}, and all else is kept: "
+            f"mend that, then run  hpcompss resume {folder}"
+        ) from None
 
 
 def _same(path: Path, target: Path) -> bool:

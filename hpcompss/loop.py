@@ -17,6 +17,8 @@ from typing import Any
 from hpcompss.constraints import constrained
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
+from hpcompss.fidelity import Waiting
+from hpcompss.forecast import Forecast
 from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
 from hpcompss.stopping import StopCheck, StopRules
@@ -44,7 +46,11 @@ SHORT = 0.05
 the sampler would learn nothing from what is under way."""
 
 AHEAD = 8
-"""How many short trials a slot is given in advance."""
+"""How many short trials a slot is given in advance; and how many trials of known configurations are asked for, for each
+slot, before there is room for them, so that the longest of them can start first."""
+
+MOST_AHEAD = 256
+"""How many are asked for before there is room at most: each suggestion is compared with all that are under way."""
 
 
 class StudyFailed(HpcompssError):
@@ -78,6 +84,8 @@ class Snapshot:
         seconds_left: Seconds left to start trials in, or None.
         slots: How many trials run at once.
         stopping: Why no further trial starts, or an empty string.
+        waiting: The trials that have not been given to the engine yet.
+        forecast: What is predicted of the trials' seconds, or None.
     """
 
     study: Study
@@ -87,6 +95,22 @@ class Snapshot:
     seconds_left: float | None
     slots: int
     stopping: str
+    waiting: Sequence[Trial] = ()
+    forecast: Forecast | None = None
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the search is expected to end, bounded by its time limit; None where nothing tells it."""
+        total = min(self.trials or math.inf, self.study.space.count)
+        to_come = 0.0 if self.stopping else total - self.study.finished - len(self.running) - len(self.waiting)
+        expected = None
+        if self.forecast is not None and to_come < math.inf:
+            now = time.monotonic()
+            running = [
+                (trial, 0.0 if future.started is None else now - future.started) for trial, future in self.running
+            ]
+            expected = self.forecast.time_left(running, self.waiting, max(0, int(to_come)), self.slots)
+        return min((each for each in (expected, self.seconds_left) if each is not None), default=None)
 
 
 class View:
@@ -111,8 +135,9 @@ class Loop:
 
     A trial is in the journal before it starts, and its result before anything depends on it; what happened together is
     flushed together. In the lagged order the master only keeps the journal: sampling, training and reduction are tasks,
-    submitted ahead in a window of twice the lag. The first Ctrl-C lets running trials finish, the second ends them;
-    they are tried again on resume.
+    submitted ahead in a window of twice the lag. In the eager order trials that depend on no result are asked for
+    before there is room, and start by their predicted seconds, the longest first. The first Ctrl-C lets running trials
+    finish, the second ends them; they are tried again on resume.
 
     Args:
         study: The study; it may have trials already.
@@ -151,6 +176,7 @@ class Loop:
         self._running: dict[Future, tuple[Trial, TrialTasks]] = {}
         self._chain: Chain | None = None
         self._losses = 0
+        self._forecast = Forecast(study)
         self._finished: list[Trial] = []
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
@@ -183,8 +209,7 @@ class Loop:
                     self._show()
             finally:
                 self._end(list(self._running))
-                while self._starting:
-                    self._study.give_back(self._starting.popleft().number)
+                self._give_back_starting()
         self._study.note("stop", reason=self._stopping)
         self._study.flush()
         return self._stopping
@@ -195,39 +220,54 @@ class Loop:
         """Starts as many trials as there is room for. What finished before is flushed with what begins."""
         self._check_limits()
         room = self._room() - len(self._running)
-        while not self._stopping and len(self._starting) < room:
+        while not self._stopping and (len(self._starting) < room or self._asks_ahead(room)):
             trials = self._rules.trials
-            if trials is not None and self._study.started >= trials and not self._study.interrupted:
-                self._stopping = f"all {trials} trials are done"
-                break
+            last = trials is not None and self._study.started >= trials
             try:
-                self._starting.append(self._next())
+                self._starting.append(self._next(last))
+                continue
+            except Waiting:
+                reason = f"all {trials} trials are done"
             except SpaceExhausted:
                 count = self._study.space.count
                 tried = EXHAUSTED.reason if count == math.inf else f"all {count} configurations were tried"
-                self._stopping = f"the space is exhausted: {tried}"
+                reason = f"the space is exhausted: {tried}"
+            if self._study.scheduler is not None and (self._running or self._starting):
+                break  # what runs may let others go on
+            self._stopping = reason
         begun = time.monotonic()
         self._study.flush()
         self._flushing = time.monotonic() - begun
         if self._finished:
             self._graph.settle(self._study, self._finished)
-        while self._starting:
+        if 0 < room < len(self._starting):
+            self._starting = deque(self._forecast.longest_first(self._starting))
+        while self._starting and len(self._running) < self._room():
             tasks = self._submit(self._starting[0])
             self._running[tasks.record] = self._starting.popleft(), tasks
 
-    def _next(self) -> Trial:
-        """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task."""
+    def _next(self, last: bool) -> Trial:
+        """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task.
+
+        Args:
+            last: Whether no new trial may begin.
+
+        Raises:
+            Waiting: None may begin, and none goes on now.
+            SpaceExhausted: There is no configuration left.
+        """
         study = self._study
         if study.lag is None:
-            return study.suggest()
+            return study.suggest(last=last)
+        if last and not study.interrupted:
+            raise Waiting
         if not study.interrupted and not study.sampler.allow_duplicates and study.started >= study.space.count:
             raise SpaceExhausted
         return study.begin()
 
     def _submit(self, trial: Trial) -> TrialTasks:
         if self._study.lag is None:
-            future = self._graph.submit(self._engine, self._study, trial, self._resources)
-            return TrialTasks(future, future)
+            return self._graph.submit(self._engine, self._study, trial, self._resources)
         if self._chain is None:
             self._chain = Chain(self._engine, self._study, self._graph, self._resources)
         return self._chain.submit(trial.number)
@@ -238,6 +278,21 @@ class Loop:
             return 2 * self._study.lag
         slots = max(1, self._engine.capacity(self._resources))
         return slots * (1 + AHEAD) if self._are_short() and not self._study.sampler.learns else slots
+
+    def _asks_ahead(self, room: int) -> bool:
+        """Returns whether to ask for one more trial than there is room for, so that the longest of them starts first.
+
+        That saves time only where several run at once and the last one to finish decides. Where results or the time may
+        end the search before all trials have run, they start in the order of their numbers.
+        """
+        if self._study.lag is not None or self._seconds is not None or self._rules.judge_results:
+            return False
+        if self._study.scheduler is not None:
+            return False  # which may have others go on first
+        slots = self._engine.capacity(self._resources)
+        if slots < 2 or len(self._starting) >= room + min(AHEAD * slots, MOST_AHEAD) or self._are_short():
+            return False
+        return self._study.is_next_foreseen and self._forecast.tells_apart
 
     def _are_short(self) -> bool:
         return bool(self._durations) and sum(self._durations) / len(self._durations) < SHORT
@@ -323,14 +378,19 @@ class Loop:
         """Looks whether what finished meets a rule; in the lagged order trial by trial, whatever finished first."""
         if not self._rules.judge_results or self._met:
             return
-        study, in_turn = self._study, self._study.lag is not None and not resumed
-        known = study.trials if study.lag is not None else study.in_order
+        study = self._study
+        if study.lag is None:
+            for trial in study.in_order if resumed else self._finished:
+                self._check.add(trial)
+            self._met = self._check.reason(study.pending)
+            return
+        known = study.trials
         while self._checked < len(known) and is_finished(known[self._checked]) and not self._met:
             self._check.add(known[self._checked])
             self._checked += 1
-            self._met = self._check.reason() if in_turn else ""
-        if not in_turn:
-            self._met = self._check.reason(study.pending if study.lag is None else ())
+            self._met = "" if resumed else self._check.reason()
+        if resumed:
+            self._met = self._check.reason()
 
     def _check_limits(self) -> None:
         spent = time.monotonic() - self._begun
@@ -339,22 +399,31 @@ class Loop:
         if self._signals > 1 or spent >= self._deadline:
             ended = [future for future in self._running if not future.done]
         elif self._signals or time_is_up or self._met:
-            waiting = [each for each, (_, tasks) in self._running.items() if tasks.training.started is None]
+            waiting = [each for each, (_, tasks) in self._running.items() if tasks.started is None]
             ended = [future for future in waiting if not future.done]
+        stops = bool(self._signals or time_is_up or self._met)
+        given_back = self._give_back_starting() if stops else 0
         self._end(ended)
         if self._signals:
             self._stopping = INTERRUPTED
-        elif time_is_up and (ended or not self._stopping):
+        elif time_is_up and (ended or given_back or not self._stopping):
             self._stopping = "the time is up"
         elif self._met:
             self._stopping = self._met
+
+    def _give_back_starting(self) -> int:
+        """Gives back the trials that the engine does not have yet, and returns how many they were."""
+        count = len(self._starting)
+        while self._starting:
+            self._study.give_back(self._starting.popleft().number)
+        return count
 
     def _end(self, futures: Sequence[Future]) -> None:
         """Ends trials that run or wait; they count as interrupted and are tried again on resume."""
         for future in futures:
             trial, tasks = self._running.pop(future)
-            self._engine.cancel(tasks.training)
-            self._engine.cancel(future)
+            for each in tasks.all:
+                self._engine.cancel(each)
             self._study.give_back(trial.number)
 
     def _show(self) -> None:
@@ -367,7 +436,9 @@ class Loop:
                 trials=self._rules.trials,
                 seconds_left=left,
                 slots=self._engine.capacity(self._resources),
-                stopping=self._stopping,
+                stopping="" if self._starting else self._stopping,
+                waiting=tuple(self._starting),
+                forecast=self._forecast,
             )
         )
 

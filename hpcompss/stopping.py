@@ -86,18 +86,21 @@ class StopCheck:
         self._rules = rules
         self._history = history.copy()
         self._best: Trial | None = None
+        self._added: set[int] = set()
         self._finished = 0
         self._since_best = 0
         self._due = max(FEWEST, 2 * len(history.space))
 
     def add(self, trial: Trial) -> None:
-        """Takes in a finished trial."""
+        """Takes in a finished trial, or one that went on, which counts once but may have become the best."""
         if trial.configuration or not len(self._history.space):  # else no configuration was left to try
-            self._finished += 1
+            is_new, is_best = trial.number not in self._added, self._is_best(trial)
+            self._added.add(trial.number)
+            self._finished += is_new
             if self._rules.min_improvement is not None:
                 self._history.append(trial)
-            self._since_best = 0 if self._is_best(trial) else self._since_best + 1
-            self._best = trial if self._since_best == 0 else self._best
+            self._since_best = 0 if is_best else self._since_best + is_new
+            self._best = trial if is_best else self._best
 
     def _is_best(self, trial: Trial) -> bool:
         if trial.value is None or trial.result is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import operator
 import os
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hpcompss import __version__
 from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
 from hpcompss.errors import InputError, nearest
+from hpcompss.fidelity import Report, Waiting, make_scheduler
 from hpcompss.journal import (
     LOCK,
     FolderLock,
@@ -27,7 +29,7 @@ from hpcompss.journal import (
     result_from_json,
     result_to_json,
 )
-from hpcompss.samplers import DEFAULT, make_sampler
+from hpcompss.samplers import DEFAULT, SpaceExhausted, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
 from hpcompss.stopping import StopRules
@@ -39,9 +41,11 @@ from hpcompss.trial import (
     FailureKind,
     Resources,
     Result,
+    Stage,
     Trial,
     TrialState,
     is_better,
+    is_finished,
     result_of,
 )
 from hpcompss.warm_start import Source, initial_configurations, transferable
@@ -87,6 +91,9 @@ class Study:
         constraints: Bounds on other metrics that a trial reports, such as ``{"parameters": {"max": 1e6}}``: a trial
             that breaks one is infeasible and never the best, one that lacks such a metric has failed.
         budget: How many trials are planned, for a sampler that goes by it.
+        fidelity: How long trials are trained, such as ``{"scheduler": "asha", "min_epochs": 1, "max_epochs": 27}``:
+            those that do badly end early (`fidelity.make_scheduler`). None trains all to the end.
+        per: ``"second"`` to prefer what promises the most progress per second; None counts every trial alike.
         about: Plain data that belongs to the study, kept in the journal.
 
     Attributes:
@@ -115,6 +122,8 @@ class Study:
         warm_start: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         constraints: Mapping[str, Any] | None = None,
         budget: int | None = None,
+        fidelity: Mapping[str, Any] | None = None,
+        per: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
@@ -132,7 +141,18 @@ class Study:
             )
         if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
             raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
+        if per not in (None, "second"):
+            raise InputError(
+                f"progress is counted per 'second' or, without per, per trial, not per {per!r}", key="objective.per"
+            )
         parse_constraints(constraints or {})
+        scheduler = make_scheduler(fidelity, budget)
+        if lag is not None and scheduler is not None:
+            raise InputError(
+                "in the lagged order the graph is submitted ahead, but a scheduler decides as trials report: take "
+                "order: eager, or leave the scheduler out",
+                key="search.order",
+            )
         settings = {
             "direction": direction,
             "metric": metric,
@@ -141,6 +161,8 @@ class Study:
             "allow_duplicates": allow_duplicates,
             **({} if lag is None else {"order": "lagged", "lag": lag}),
             **({} if budget is None else {"budget": budget}),
+            **({} if scheduler is None else {"fidelity": dict(fidelity or {})}),
+            **({} if per is None else {"per": per}),
             "space": space.to_json(),
             **({"constraints": {key: dict(each) for key, each in constraints.items()}} if constraints else {}),
             **({"about": dict(about)} if about else {}),
@@ -165,8 +187,10 @@ class Study:
             seed=settings["seed"],
             allow_duplicates=settings["allow_duplicates"],
             trials=settings.get("budget"),
+            per_second=settings.get("per") == "second",
         )
         self.settings = settings
+        self.scheduler = make_scheduler(settings.get("fidelity"))
         self.constraints: tuple[Constraint, ...] = parse_constraints(settings.get("constraints", {}))
         self.initial: list[Configuration] = settings.get("initial", [])
         self.sources = tuple(Source.from_json(each) for each in settings.get("warm_start", ()))
@@ -180,6 +204,7 @@ class Study:
         self._interrupted: list[int] = []
         self._best: Trial | None = None
         self._order: list[int] = []
+        self._earlier: dict[int, tuple[Trial, ...]] = {}
         self._failed = 0
         self._infeasible = 0
         self._journal: Journal | None = None
@@ -256,15 +281,34 @@ class Study:
         return len(self._interrupted)
 
     @property
+    def is_next_foreseen(self) -> bool:
+        """Whether the next configuration is what it is whatever comes of the trials that run."""
+        return bool(self._interrupted) or self.started < len(self.initial) or not self.sampler.learns
+
+    @property
     def in_order(self) -> Sequence[Trial]:
         """The trials that completed or failed, in the order in which they did."""
         return tuple(self._trials[number] for number in self._order)
 
     @property
     def pending(self) -> list[Configuration]:
-        """The configurations that are being tried, or wait to be tried again."""
-        tried = [self._trials[number].configuration for number in (*self._running, *self._interrupted)]
+        """The configurations that are being tried, or wait to be tried again, and that nothing is known of yet."""
+        trials = [self._trials[number] for number in (*self._running, *self._interrupted)]
+        tried = [trial.configuration for trial in trials if trial.result is None]
         return [each for each in tried if each or not len(self.space)]  # in the lagged order they are not all known
+
+    def due(self, *, last: bool = False) -> list[tuple[int, float]]:
+        """Returns the trials that go on now and to which budget, the most promising first.
+
+        Args:
+            last: Whether no new trial will begin.
+        """
+        return [] if self.scheduler is None else self.scheduler.due(self.started if last else None)
+
+    def stages(self, number: int) -> tuple[Trial, ...]:
+        """Returns a trial as it stood after each of its stages so far."""
+        trial = self._trials[number]
+        return self._earlier.get(number, ()) + ((trial,) if is_finished(trial) else ())
 
     @property
     def history(self) -> History:
@@ -286,10 +330,13 @@ class Study:
     # Ask and tell
 
     def ask(self) -> Trial:
-        """Returns the next trial to run: an interrupted one first, else a new suggestion.
+        """Returns the next trial to run: an interrupted one first, one that goes on, or a new suggestion.
+
+        With a scheduler its `stage` says how far to train it.
 
         Raises:
             SpaceExhausted: Every configuration of a finite space was tried.
+            Waiting: No trial may begin, and which of the others go on depends on those that run.
             JournalError: The journal cannot be written.
         """
         trial = self.suggest()
@@ -306,6 +353,7 @@ class Study:
         value: float | Mapping[str, float] | None = None,
         *,
         failure: str | None = None,
+        seconds: float = 0.0,
     ) -> Trial:
         """Records what came of a trial and returns its record.
 
@@ -314,17 +362,21 @@ class Study:
             value: The objective, or a mapping of metrics that holds it under the study's metric; a lone metric counts
                 whatever its name where the study's metric has none of its own. NaN and infinity make a failed trial.
             failure: Why it has no value, in place of ``value``.
+            seconds: How long it ran, for what goes by that; 0 where it is not known.
 
         Raises:
-            InputError: The trial is not running, or the value is no number.
+            InputError: The trial is not running, or the value or the seconds are no number.
             JournalError: The journal cannot be written.
         """
         if (value is None) == (failure is None):
             raise InputError("tell takes either a value or failure='the reason'")
+        if not 0 <= seconds < math.inf:
+            raise InputError(f"a trial runs for a number of seconds, at least 0, not {seconds!r}")
         if failure is not None:
             result = Result(value=None, failure=Failure(FailureKind.EXCEPTION, failure))
         else:
             result = result_of(value, self.metric)
+        result = dataclasses.replace(result, seconds=seconds)
         finished = self.record(trial if isinstance(trial, int) else trial.number, result)
         self.flush()
         return finished
@@ -373,20 +425,55 @@ class Study:
 
     # Ask and tell in batches, for the loop
 
-    def suggest(self) -> Trial:
-        """Returns the next trial; it counts once `flush` has returned. See `ask`."""
+    def suggest(self, *, last: bool = False) -> Trial:
+        """Returns the next trial; it counts once `flush` has returned. See `ask`.
+
+        Args:
+            last: Whether no new trial may begin.
+        """
         self._check_open()
         if self.lag is not None:
             raise InputError("in the lagged order tasks make the suggestions: run the study with optimize")
         if self._interrupted:
             trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
+        elif due := self.due(last=last):
+            return self.go_on(*due[0])
+        elif last:
+            raise Waiting
         else:
             number = len(self._trials)
-            configuration = next_configuration(self.sampler, self.initial, self._history, self.pending, number)
-            trial = Trial(number, configuration)
-            self._trials.append(trial)
+            try:
+                configuration = next_configuration(self.sampler, self.initial, self._history, self.pending, number)
+            except SpaceExhausted:
+                if not (due := self.due(last=True)):
+                    raise
+                return self.go_on(*due[0])
+            trial = self._begun(number, configuration)
             self._unwritten.append({"event": "ask", "number": number, "configuration": configuration, "time": _now()})
         self._running[trial.number] = trial
+        return trial
+
+    def go_on(self, number: int, budget: float) -> Trial:
+        """Returns a trial that has reported, to be trained further; it counts once `flush` has returned."""
+        trial = self._continue(number, budget)
+        self._unwritten.append({"event": "continue", "number": number, "budget": budget, "time": _now()})
+        return trial
+
+    def _begun(self, number: int, configuration: Configuration) -> Trial:
+        stage = Stage() if self.scheduler is None else self.scheduler.stage(self.scheduler.first(number))
+        trial = Trial(number, configuration, stage=stage)
+        self._trials.append(trial)
+        return trial
+
+    def _continue(self, number: int, budget: float) -> Trial:
+        trial = self._trials[number]
+        if self.scheduler is None or not is_finished(trial) or budget not in self.scheduler.levels:
+            raise ValueError(f"trial {number} goes on, but it cannot")
+        self._earlier[number] = (*self._earlier.get(number, ()), trial)
+        stage = self.scheduler.stage(budget, since=self.scheduler.budget(trial.stage))
+        trial = dataclasses.replace(trial, state=TrialState.RUNNING, stage=stage)
+        self._trials[number] = self._running[number] = trial
+        self.scheduler.begin(number)
         return trial
 
     def begin(self) -> Trial:
@@ -397,8 +484,7 @@ class Study:
             self._interrupted.remove(number)
             trial = self._marked(number, TrialState.RUNNING)
         else:
-            trial = Trial(len(self._trials), {})
-            self._trials.append(trial)
+            trial = self._begun(len(self._trials), {})
             self._unwritten.append({"event": "ask", "number": trial.number, "configuration": None, "time": _now()})
         self._running[trial.number] = trial
         return trial
@@ -414,6 +500,8 @@ class Study:
         self._check_open()
         if number not in self._running:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
+        if self.scheduler is not None and result.budget is None:
+            result = dataclasses.replace(result, budget=self.scheduler.budget(self._trials[number].stage))
         data = result_to_json(constrained(result, self.constraints))
         told = {} if configuration is None else {"configuration": configuration}
         self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
@@ -426,8 +514,14 @@ class Study:
             self._trials[number] = dataclasses.replace(self._trials[number], configuration=configuration)
 
     def give_back(self, number: int) -> None:
-        """Puts a running trial among the interrupted ones, to be tried again."""
+        """Puts a running trial among the interrupted ones, to be tried again; one that went on is as it was before."""
         del self._running[number]
+        if number in self._earlier and self._trials[number].result is not None:
+            *before, self._trials[number] = self._earlier[number]
+            self._earlier[number] = tuple(before)
+            if self.scheduler is not None:
+                self.scheduler.give_back(number)
+            return
         self._interrupted.append(number)
         self._marked(number, TrialState.INTERRUPTED)
 
@@ -461,20 +555,49 @@ class Study:
         # Curves and tracebacks stay in the journal: 20,000 trials of them do not fit in a light master.
         failure = result.failure and dataclasses.replace(result.failure, traceback="")
         slim = dataclasses.replace(result, curves={}, failure=failure)
-        state = TrialState.FAILED if result.value is None else TrialState.COMPLETE
-        trial = dataclasses.replace(self._trials[number], state=state, result=slim)
+        running = self._trials[number]
+        if running.result is None:
+            self._order.append(number)
+        else:
+            self._infeasible -= self._is_infeasible(running)
+            slim = _continued(running.result, slim, running.stage)
+        state = TrialState.FAILED if slim.value is None else TrialState.COMPLETE
+        trial = dataclasses.replace(running, state=state, result=slim)
         self._trials[number] = trial
         self._running.pop(number, None)
-        self._order.append(number)
         if trial.configuration or not len(self.space):  # else no configuration was left to try
-            self._history.append(trial)
-        if trial.value is None:
-            self._failed += 1
-        elif total_violation(result.metrics, self.constraints) > 0:
-            self._infeasible += 1
-        elif self._is_best(trial):
-            self._best = trial
+            self._learn(trial, result)
+        self._failed += trial.value is None
+        self._infeasible += self._is_infeasible(trial)
+        if self._best is not None and self._best.number == number:
+            self._best = None  # it may have become worse
+            for each in self._trials:
+                self._consider(each)
+        self._consider(trial)
         return trial
+
+    def _learn(self, trial: Trial, stage: Result) -> None:
+        """Tells the sampler's history and the scheduler of a trial as it stands, and of its latest stage."""
+        if self.scheduler is None:
+            self._history.append(trial)
+            return
+        budget = self.scheduler.budget(trial.stage)
+        if stage.value is not None or len(self.stages(trial.number)) == 1:
+            self._history.append(trial, fidelity=budget / self.scheduler.levels[-1])
+        sign = -1.0 if self.direction == "maximize" else 1.0
+        curve = [sign * each for each in stage.curves.get(self.metric, ())]
+        violation = total_violation(stage.metrics, self.constraints) if stage.value is not None else math.inf
+        loss = math.inf if stage.value is None else sign * stage.value
+        self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve)))
+
+    def _is_infeasible(self, trial: Trial) -> bool:
+        metrics = trial.result.metrics if trial.result is not None else {}
+        return trial.value is not None and total_violation(metrics, self.constraints) > 0
+
+    def _consider(self, trial: Trial) -> None:
+        """Takes a trial for the best one if it is; one that goes on counts as it stood."""
+        if trial.value is not None and not self._is_infeasible(trial) and self._is_best(trial):
+            self._best = trial
 
     def _is_best(self, trial: Trial) -> bool:
         best = self._best
@@ -597,11 +720,14 @@ class Study:
 
     def _replay(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "ask":
-            trial = Trial(record["number"], record["configuration"] or {})
-            if trial.number != len(self._trials):
-                raise ValueError(f"trial {trial.number} begins where trial {len(self._trials)} should")
-            self._trials.append(trial)
-            self._running[trial.number] = trial
+            number = record["number"]
+            if number != len(self._trials):
+                raise ValueError(f"trial {number} begins where trial {len(self._trials)} should")
+            self._running[number] = self._begun(number, record["configuration"] or {})
+        elif record["event"] == "continue":
+            if record["number"] in self._running:
+                self.give_back(record["number"])  # a master before this one had begun it
+            self._continue(record["number"], record["budget"])
         elif record["event"] == "tell":
             if record["number"] not in self._running:
                 raise ValueError(f"trial {record['number']} ends, but is not running")
@@ -625,6 +751,17 @@ def _elsewhere(directory: str | os.PathLike[str]) -> Study:
         return Study.load(directory)
     except InputError as error:
         raise InputError(str(error), key="search.warm_start") from None
+
+
+def _continued(before: Result, stage: Result, part: Stage) -> Result:
+    """Returns what is known of a trial that went on: what it had before, where that failed."""
+    seconds = before.seconds + stage.seconds
+    if stage.failure is not None:
+        further = f"up to epoch {part.epochs}" if part.epochs else f"on {part.share} of the data"
+        warnings = (*before.warnings, f"training it {further} failed: {stage.failure.reason}")
+        return dataclasses.replace(before, seconds=seconds, warnings=warnings, ended=True)
+    warnings = tuple(dict.fromkeys((*before.warnings, *stage.warnings)))
+    return dataclasses.replace(stage, seconds=seconds, warnings=warnings)
 
 
 def _now() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ __all__ = [
     "Trial",
     "TrialState",
     "Value",
+    "fold_name",
+    "fold_values",
     "is_better",
     "is_finished",
     "result_of",
@@ -184,8 +187,8 @@ class Stage:
     Attributes:
         epochs: How many epochs the model shall have been trained for at its end, earlier stages included; None for
             those of the workflow.
-        share: The share of the training data that it is trained on, above 0 and up to 1; None for all of it where that
-            is not what trials differ in.
+        share: The share of the training data that it is trained on, above 0 and up to 1; None for those of the
+            workflow.
         since: How many epochs it was trained for before, whose checkpoint it goes on from; 0 to begin anew.
         keeps: Whether to leave a checkpoint, from which a later stage can go on.
     """
@@ -195,6 +198,12 @@ class Stage:
     since: int = 0
     keeps: bool = False
 
+    @property
+    def budget(self) -> dict[str, float]:
+        """What is stated of it, ``epochs`` or ``share``, by its name; empty where a trial is given all there is."""
+        stated = {"epochs": self.epochs, "share": self.share}
+        return {name: value for name, value in stated.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -203,18 +212,20 @@ class Trial:
     Attributes:
         number: Counted from 0 in the order of suggestion.
         configuration: The values of the active hyper-parameters.
-        state: Where it stands.
-        result: What came of it, or None while it runs.
+        state: Where it stands. One that was trained in part has completed, until it goes on.
+        result: What came of it so far, or None before anything did.
+        stage: The part of it that runs, or ran last.
     """
 
     number: int
     configuration: Configuration
     state: TrialState = TrialState.RUNNING
     result: Result | None = None
+    stage: Stage = Stage()
 
     @property
     def value(self) -> float | None:
-        """The objective, or None while it runs or when it failed."""
+        """The objective, or None before there is one or when it failed."""
         return None if self.result is None else self.result.value
 
 
@@ -226,6 +237,19 @@ def is_finished(trial: Trial) -> bool:
 def is_better(value: float, than: float, direction: str) -> bool:
     """Returns whether ``value`` is better than another where one would ``"minimize"`` or ``"maximize"``."""
     return value > than if direction == "maximize" else value < than
+
+
+def fold_name(metric: str, kind: str, fold: int) -> str:
+    """Returns the name of a metric on one fold, or in one repeat, counted from 0: ``val_accuracy[fold 1]``."""
+    return f"{metric}[{kind} {fold + 1}]"
+
+
+def fold_values(metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """Returns those of a trial's metrics that `fold_name` named: the objective on each fold that it was trained on."""
+    return tuple(value for name, value in metrics.items() if _FOLD.search(name))
+
+
+_FOLD = re.compile(r"\[(fold|repeat) \d+\]$")
 
 
 def result_of(value: Any, metric: str) -> Result:

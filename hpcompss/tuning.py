@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, check_engine, chosen_engine, inside_compss, make_engine
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
+from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, best_trials, keep_best_models, unlimited
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.report.export import write_csv, write_whole
@@ -28,7 +27,7 @@ from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure, Resources
+from hpcompss.trial import Failure, Resources, Trial
 from hpcompss.workflow import RULES, Workflow, load_workflow, make_workflow
 
 __all__ = [
@@ -164,8 +163,7 @@ def resume(
         workflow = _updated(workflow, "engine", workers=workers)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
-        if study.feasible:
-            keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
+        keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
@@ -194,9 +192,9 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
         _check_function(workflow, engine)
         return workflow.parameters()
     with view.working("reading the data and finding the space of the model"):
-        future = engine.submit(inspect_model, _job(workflow, 0), resources=_unlimited(resources))
-        for _ in range(min(workflow.search.trials or 1000, engine.capacity(_unlimited(resources))) - 1):
-            engine.submit(_nothing, resources=_unlimited(resources))  # starts the other workers meanwhile
+        future = engine.submit(inspect_model, _job(workflow, 0), resources=unlimited(resources))
+        for _ in range(min(workflow.search.trials or 1000, engine.capacity(unlimited(resources))) - 1):
+            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
         engine.wait([future])
     found = future.result()
     if isinstance(found, Inspection):
@@ -263,26 +261,43 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun:
 
 
 def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> None:
-    """Scores the winner on the test set, once for each winner."""
-    best, folder = study.best, study.directory
-    if folder is None or best.result is None or (study.test and study.test["number"] == best.number):
+    """Scores the winner on the test set, once for each winner, and the ensemble, once for each set of members."""
+    best, folder, training = study.best, study.directory, workflow.training
+    members = best_trials(study, training.ensemble) if training.ensemble else []
+    if folder is None or best.result is None or _is_scored(study, best, members):
         return
-    refit = workflow.training.refit
+    refit = training.refit or training.folds is not None
     with view.working("training the best model on all data" if refit else "testing the best model"):
         future = engine.submit(
             finalize,
-            *(_job(workflow, study.seed), best.number, best.configuration, best.result.epoch, folder, refit),
-            resources=_unlimited(workflow.trial_resources),
+            *(_job(workflow, study.seed), best.number, best.configuration, best.result.epoch, folder, refit, members),
+            resources=unlimited(workflow.trial_resources),
         )
         engine.wait([future])
-    metrics = future.result()
-    if isinstance(metrics, Failure):
-        view.say(metrics.traceback)
-        view.say(f"warning: the best model could not be tested, resume tries again: {metrics.reason}")
+    scores = future.result()
+    if isinstance(scores, Failure):
+        view.say(scores.traceback)
+        view.say(f"warning: the best model could not be tested, resume tries again: {scores.reason}")
         return
-    keep_best_model(folder, best.number, [])
-    study.note("test", number=best.number, metrics=metrics, refit=refit)
+    keep_best_models(study, training.ensemble or 1)
+    for warning in scores.warnings:
+        view.say(f"warning: {warning}")
+    told: dict[str, Any] = {"number": best.number, "metrics": scores.metrics, "refit": refit}
+    if scores.before_refit is not None:
+        told["before_refit"] = scores.before_refit
+    if members:
+        told["candidates"] = [trial.number for trial in members]
+    if scores.ensemble is not None:
+        told["ensemble"] = {"members": scores.members, "metrics": scores.ensemble}
+    study.note("test", **told)
     study.flush()
+
+
+def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:
+    """Returns whether just these models were scored on the test set before."""
+    if not study.test or study.test["number"] != best.number:
+        return False
+    return not members or study.test.get("candidates") == [trial.number for trial in members]
 
 
 def _job(workflow: Workflow, seed: int) -> Job:
@@ -300,13 +315,18 @@ def _job(workflow: Workflow, seed: int) -> Job:
         seed=seed,
         early_stopping=workflow.training.stops_early,
         constraints=parse_constraints(workflow.objective.plain_constraints()),
+        folds=workflow.training.folds,
+        repeats=workflow.training.repeats,
+        fold_stopping=workflow.training.fold_stopping,
+        kept=workflow.training.ensemble or 1,
     )
 
 
 def _graph(workflow: Workflow, study: Study) -> TrialGraph:
     if workflow.function is not None:
         return FunctionGraph(workflow.function, workflow.objective.metric)
-    return KerasGraph(_job(workflow, study.seed))
+    room = None if workflow.fidelity is None else workflow.fidelity.checkpoints
+    return KerasGraph(_job(workflow, study.seed), **({} if room is None else {"room": room}))
 
 
 @contextlib.contextmanager
@@ -368,7 +388,7 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
 
 def _check_function(workflow: Workflow, engine: Engine) -> None:
     """Refuses a function whose module does not import."""
-    future = engine.submit(check_function, workflow.function, resources=_unlimited(workflow.trial_resources))
+    future = engine.submit(check_function, workflow.function, resources=unlimited(workflow.trial_resources))
     engine.wait([future])
     found = future.result()
     if isinstance(found, HpcompssError):
@@ -379,11 +399,6 @@ def _check_function(workflow: Workflow, engine: Engine) -> None:
 
 def _nothing() -> None:
     """Does nothing."""
-
-
-def _unlimited(resources: Resources) -> Resources:
-    """Returns the shape of a trial without its limits, for what is not a trial."""
-    return dataclasses.replace(resources, time_limit=None, memory=None)
 
 
 def _new_study(workflow: Workflow, space: Space, folder: Path, engine: Engine) -> Study:
@@ -424,6 +439,8 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         warm_start=search.warm_start,
         constraints=workflow.objective.plain_constraints(),
         budget=search.trials,
+        fidelity=workflow.scheduling(),
+        per=workflow.objective.per,
         about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
     )
 

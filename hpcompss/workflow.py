@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
+from hpcompss.fidelity import NONE, make_scheduler
 from hpcompss.samplers import DEFAULT, check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
@@ -89,6 +90,7 @@ class Objective(_Section):
     metric: str
     direction: Literal["minimize", "maximize"]
     epoch: Literal["best", "last"] = "best"
+    per: Literal["second"] | None = None
     constraints: dict[str, Bounds] = {}
 
     def plain_constraints(self) -> dict[str, dict[str, float]]:
@@ -180,11 +182,38 @@ class Training(_Section):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     early_stopping: Annotated[EarlyStoppingSection | None, BeforeValidator(_as_patience)] = None
     refit: bool = False
+    folds: Annotated[int, Field(ge=2)] | None = None
+    repeats: Annotated[int, Field(ge=2)] | None = None
+    fold_stopping: bool = True
+    ensemble: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _folds_or_repeats(self) -> Training:
+        if self.folds is not None and self.repeats is not None:
+            raise ValueError("a trial has either folds or repeats: leave one of them out")
+        if not self.fold_stopping and self.folds is None and self.repeats is None:
+            raise ValueError("fold_stopping belongs to folds and repeats: add one of them, or leave it out")
+        return self
 
     @property
     def stops_early(self) -> EarlyStopping | None:
         """When a trial's training ends early."""
         return None if self.early_stopping is None else EarlyStopping(**self.early_stopping.model_dump())
+
+
+class Fidelity(_Section):
+    """Who is trained how long: the scheduler, its budgets and its options."""
+
+    scheduler: str
+    min_epochs: int | None = None
+    max_epochs: int | None = None
+    min_share: float | None = None
+    eta: float | None = None
+    form: str | None = None
+    interval: int | None = None
+    startup_trials: int | None = None
+    probability: float | None = None
+    checkpoints: Memory | None = None
 
 
 class ResourcesSection(_Section):
@@ -246,6 +275,7 @@ class Workflow(_Section):
     objective: Annotated[Objective, BeforeValidator(_named("metric"))]
     search: Search = Search()
     training: Training = Training()
+    fidelity: Annotated[Fidelity, BeforeValidator(_named("scheduler"))] | None = None
     resources: ResourcesSection = ResourcesSection()
     engine: Annotated[EngineSection, BeforeValidator(_named("name"))] = EngineSection()
     _source: Any = PrivateAttr(None)
@@ -262,6 +292,13 @@ class Workflow(_Section):
             raise ValueError("a Keras model needs data: add  data: {name: digits}  or a path")
         if self.function is not None and self.data is not None:
             raise ValueError("a function gets its own data: leave out the section data")
+        of_models = [
+            key for key in ("early_stopping", "folds", "repeats", "ensemble") if getattr(self.training, key) is not None
+        ]
+        if self.function is not None and of_models:
+            raise ValueError(
+                f"a function trains by itself: leave {' and '.join(of_models)} out of the section training"
+            )
         return self
 
     def located(self, error: InputError) -> InputError:
@@ -285,6 +322,25 @@ class Workflow(_Section):
         if not isinstance(space, list):
             raise InputError(f"must be a mapping of parameters, not {space!r}", key="space")
         return Space(_listed_parameter(("space", number), settings) for number, settings in enumerate(space))
+
+    def scheduling(self) -> dict[str, Any] | None:
+        """Returns what a study takes for its fidelity; None where every trial is trained to the end.
+
+        Raises:
+            InputError: The greatest number of epochs is stated twice, and differently.
+        """
+        if self.fidelity is None or self.fidelity.scheduler == NONE:
+            return None
+        stated = self.fidelity.model_dump(exclude_none=True, exclude={"checkpoints"})
+        epochs = self.training.epochs
+        if "min_share" in stated or epochs is None:
+            return stated
+        if stated.setdefault("max_epochs", epochs) != epochs:
+            raise InputError(
+                f"max_epochs ({stated['max_epochs']}) is not what training.epochs says ({epochs}): leave one out",
+                key="fidelity.max_epochs",
+            )
+        return stated
 
     def data_specification(self) -> DataSpecification | None:
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
@@ -318,8 +374,9 @@ class Workflow(_Section):
     def task(self) -> str:
         """What decides, beside the configuration and the code, which value a trial has."""
         plain = self._unmoved()
-        objective = {key: value for key, value in plain["objective"].items() if key != "constraints"}
+        objective = {key: value for key, value in plain["objective"].items() if key not in ("constraints", "per")}
         parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
+        parts |= {"fidelity": plain["fidelity"]} if "fidelity" in plain else {}
         return _digest({**parts, "objective": objective})
 
     def _unmoved(self) -> dict[str, Any]:
@@ -594,7 +651,8 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         if workflow.space is not None:
             workflow.parameters()
         workflow.data_specification()
-        check_sampler(workflow.search.sampler)
+        check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
+        make_scheduler(workflow.scheduling(), workflow.search.trials)
         check_engine(workflow.engine.name)
     except InputError as error:
         path = tuple((error.key or "space").split("."))
@@ -724,6 +782,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "objective": Objective,
     "search": Search,
     "training": Training,
+    "fidelity": Fidelity,
     "resources": ResourcesSection,
     "engine": EngineSection,
 }

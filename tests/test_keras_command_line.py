@@ -285,6 +285,76 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
     assert one.test == other.test
 
 
+@pytest.mark.parametrize("training", [{}, {"folds": 2}])
+def test_trials_go_on_from_their_checkpoints(
+    keras: Any, engine: Engine, tmp_path: Path, training: dict[str, Any]
+) -> None:
+    fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 4, "eta": 2}
+    search = {"sampler": "random", "trials": 4, "seed": 2}
+    sections = workflow("build", search=search, fidelity=fidelity, training=training)
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    budgets = [trial.result.budget for trial in study.trials if trial.result]
+    assert sorted(budgets) == [1, 1, 2, 4]
+    told = events(tmp_path / "study", "tell")
+    assert len(told) == 7
+    continued = sorted(each["number"] for each in events(tmp_path / "study", "continue"))
+    assert continued == sorted(each["number"] for each in told[4:])
+    assert all(
+        len(each["curves"]["val_accuracy"]) == (1 if each["budget"] == 1 else each["budget"] / 2) for each in told
+    )
+    assert not any(trial.result.warnings for trial in study.trials if trial.result)
+    assert os.listdir(tmp_path / "study" / "checkpoints") == []
+    assert study.test is not None and study.test["number"] == study.best.number
+
+    whole = workflow("build", search=search, training={"epochs": 4, **training})
+    other = hpcompss.tune(**whole, study=tmp_path / "whole", engine=engine)
+    longest = budgets.index(4)
+    assert study.trials[longest].configuration == other.trials[longest].configuration
+    assert study.trials[longest].value == pytest.approx(other.trials[longest].value or 0, abs=0.2)
+
+
+def test_a_checkpoint_that_is_gone_costs_a_warning(engine: Engine, tmp_path: Path) -> None:
+    fidelity = {"scheduler": "successive_halving", "max_epochs": 2, "eta": 2, "checkpoints": "1kB"}
+    sections = workflow("build", fidelity=fidelity, training={})
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    (longest,) = (trial for trial in study.trials if trial.result is not None and trial.result.budget == 2)
+    assert longest.result is not None and "cannot be used, so that it began anew" in longest.result.warnings[0]
+    (told,) = (each for each in events(tmp_path / "study", "tell") if each["budget"] == 2)
+    assert len(told["curves"]["val_accuracy"]) == 2
+
+
+@pytest.mark.parametrize("order", ["eager", "lagged"])
+def test_folds_and_an_ensemble(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
+    """The second and third trial learn nothing, and are beaten on the first fold."""
+    initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.001), (12, 0.03))]
+    sections = workflow(
+        "build",
+        search={"sampler": "random", "trials": 4, "seed": 1, "order": order, "initial": initial}
+        | ({"lag": 1} if order == "lagged" else {}),
+        training={"epochs": 5, "folds": 3, "ensemble": 2},
+        resources={"cpu": 2},
+    )
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    assert [trial.result.metrics["folds"] for trial in study.trials if trial.result] == [3, 1, 1, 3]
+    assert {study.best.number} < {0, 3}
+    (test,) = events(tmp_path / "study", "test")
+    assert test["refit"] is True and sorted(test["ensemble"]["members"]) == [0, 3]
+    assert sorted(os.listdir(tmp_path / "study" / "models")) == sorted(
+        ["trial-0.keras", "trial-3.keras", f"trial-{study.best.number}-refit.keras"]
+    )
+    data = load_data(DataSpecification(name="digits", train=200, validation=40))
+    own = f"models/trial-{study.best.number}.keras"
+    for name, told in (
+        ("best.keras", test["metrics"]),
+        ("ensemble.keras", test["ensemble"]["metrics"]),
+        (own, test["before_refit"]),
+    ):
+        again = keras.models.load_model(tmp_path / "study" / name).evaluate(
+            data.x_test, data.y_test, verbose=0, return_dict=True
+        )
+        assert again == {name: pytest.approx(value, rel=1e-5) for name, value in told.items()}
+
+
 @pytest.mark.parametrize("order", ["eager", "lagged"])
 def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
     """The widest network is the best one, and too large."""
@@ -313,6 +383,7 @@ def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp
             r"objective.constraints.latency: the training reports no number 'latency'; known: ",
         ),
         ("build", {"objective": "val_acc"}, "reports no number 'val_acc'; did you mean 'val_accuracy'?"),
+        ("build", {"training": {"folds": 50}}, r"50 folds are asked for, but the class '\d' has only \d+ training"),
         ("bild", {}, "has no 'bild'; did you mean 'build'?"),
         ("build_nothing", {}, r"build\(hp\) must return a Keras model, not None"),
         ("build_uncompiled", {}, r"build\(hp\) must compile the model before it returns it"),

@@ -13,7 +13,7 @@ import pytest
 import hpcompss
 from hpcompss.engines import Local
 from hpcompss.errors import InputError
-from hpcompss.graph import FunctionGraph
+from hpcompss.graph import FunctionGraph, TrialTasks
 from hpcompss.journal import JournalError
 from hpcompss.loop import Loop, StudyFailed
 from hpcompss.space import Choice, Float, Int, Space
@@ -435,7 +435,8 @@ def test_a_watcher_that_fails_ends_the_search_and_loses_nothing(whole, two):
 def test_a_task_that_returns_no_result_is_a_failed_trial(whole, two):
     class Graph(FunctionGraph):
         def submit(self, engine, study, trial, resources):
-            return engine.submit(lambda: None if trial.number else 3, resources=resources)
+            task = engine.submit(lambda: None if trial.number else 3, resources=resources)
+            return TrialTasks((task,), task)
 
     Loop(whole, two, Graph(None, "value"), StopRules(trials=2)).run()
     assert {trial.result.failure.reason for trial in whole.trials} == {

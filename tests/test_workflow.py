@@ -124,9 +124,10 @@ def test_a_bad_constraint(refused, text, message):
 
 @pytest.mark.parametrize("stated", ["3", "{patience: 3}", "{patience: 3, min_delta: 0}"])
 def test_early_stopping(load, stated):
-    training = load(HEAD + SPACE, f"training.early_stopping={stated}").training
-    assert training.stops_early == EarlyStopping(3, 0.0)
-    assert load(HEAD + SPACE).training.stops_early is None
+    plain = load("model: model.py:f\nobjective: loss\ndata: digits\nsearch: {trials: 3}\n")
+    workflow = load(plain.to_yaml(), f"training.early_stopping={stated}")
+    assert plain.training.stops_early is None and workflow.training.stops_early == EarlyStopping(3, 0.0)
+    assert workflow.task != plain.task and workflow.digest != plain.digest
 
 
 def test_the_task_is_what_decides_on_values(load):
@@ -134,11 +135,8 @@ def test_the_task_is_what_decides_on_values(load):
     same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]
     same.append("objective={metric: loss, constraints: {size: {max: 1}}}")
     assert {load(HEAD + SPACE, each).task for each in same} == {workflow.task}
-    others = [
-        load(HEAD + SPACE, each).task
-        for each in ("objective=mse", "training.epochs=3", "training.early_stopping=3", "function=a:b")
-    ]
-    assert len({workflow.task, *others}) == 5
+    others = [load(HEAD + SPACE, each).task for each in ("objective=mse", "training.epochs=3", "function=a:b")]
+    assert len({workflow.task, *others}) == 4
 
 
 def test_every_kind_of_parameter(load):
@@ -583,6 +581,30 @@ INCOMPLETE = {
     "early stopping without patience": (
         "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {min_delta: 0.1}}\n",
         "4:12: training.early_stopping.patience: the key 'patience' is missing",
+    ),
+    "one fold": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {folds: 1}\n",
+        "4:12: training.folds: must be at least 2, not 1",
+    ),
+    "an ensemble of one": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {ensemble: 1}\n",
+        "4:12: training.ensemble: must be at least 2, not 1",
+    ),
+    "folds and repeats": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {folds: 3, repeats: 2}\n",
+        "4:1: training: a trial has either folds or repeats: leave one of them out",
+    ),
+    "what stops folds that are not there": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {fold_stopping: false}\n",
+        "4:1: training: fold_stopping belongs to folds and repeats: add one of them, or leave it out",
+    ),
+    "folds of a function": (
+        "function: model.py:f\nobjective: loss\ntraining: {folds: 3}\n" + SPACE,
+        "1:1: a function trains by itself: leave folds out of the section training",
+    ),
+    "early stopping of a function": (
+        "function: model.py:f\nobjective: loss\ntraining: {early_stopping: 3}\n" + SPACE,
+        "1:1: a function trains by itself: leave early_stopping out of the section training",
     ),
 }
 

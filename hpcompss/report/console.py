@@ -20,7 +20,8 @@ from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
 from hpcompss.loop import INTERRUPTED, Snapshot, View
 from hpcompss.study import Study
-from hpcompss.trial import Trial, TrialState, Value
+from hpcompss.tasks.finalize import ENSEMBLE
+from hpcompss.trial import Result, Trial, TrialState, Value, fold_values
 
 __all__ = ["is_untested", "make_console", "make_view", "show_result", "show_status"]
 
@@ -117,7 +118,6 @@ class LiveView(View):
         self._console = console
         self._live: Live | None = None
         self._begun = time.monotonic()
-        self._finished_before = 0
         self._warned: set[str] = set()
 
     def say(self, message: str) -> None:
@@ -128,7 +128,6 @@ class LiveView(View):
         """Redraws the table."""
         if self._live is None:
             self._begun = time.monotonic()
-            self._finished_before = snapshot.study.finished - len(snapshot.finished)
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         for trial in snapshot.finished:
@@ -197,7 +196,7 @@ class LiveView(View):
 
     def _bar(self, snapshot: Snapshot) -> RenderableType:
         study = snapshot.study
-        left = self._seconds_left(snapshot)
+        left = snapshot.time_left
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         text = Text.assemble(
             (f"{study.finished}{of} done", "bold"),
@@ -217,16 +216,6 @@ class LiveView(View):
             row.add_row(text)
         return row
 
-    def _seconds_left(self, snapshot: Snapshot) -> float | None:
-        """Returns the time to finish at the rate so far, bounded by the time limit."""
-        bounds = [] if snapshot.seconds_left is None else [snapshot.seconds_left]
-        finished = snapshot.study.finished - self._finished_before
-        total = min(snapshot.trials or math.inf, snapshot.study.space.count)
-        if finished and total != math.inf and not snapshot.stopping:
-            rate = finished / (time.monotonic() - self._begun)
-            bounds.append(max(0.0, total - snapshot.study.finished) / rate)
-        return min(bounds, default=None)
-
 
 def _epoch(future: Future) -> str:
     progress = future.progress
@@ -243,10 +232,39 @@ def outcome(study: Study, trial: Trial) -> str:
         return trial.state.value
     if result.failure is not None:
         return f"failed after {duration(result.seconds)}: {result.failure.reason}"
-    epoch = "" if result.epoch is None else f" at epoch {result.epoch}"
+    epoch = ("" if result.epoch is None else f" at epoch {result.epoch}") + _budget(result)
     breaches = study.breaches(trial)
     infeasible = f" (infeasible: {breaches})" if breaches else ""
-    return f"{study.metric} {figure(result.value)}{epoch}{infeasible}  {duration(result.seconds)}"
+    return (
+        f"{study.metric} {figure(result.value)}{_spread(study, result)}{epoch}{infeasible}  {duration(result.seconds)}"
+    )
+
+
+def _spread(study: Study, result: Result) -> str:
+    """Returns, in words, how a trial's value differs between its folds or repeats; empty where it has none."""
+    deviation = result.metrics.get(f"{study.metric}_std")
+    deviates = "" if deviation is None else f"standard deviation {figure(deviation)} of "
+    for kind in ("fold", "repeat"):
+        if count := round(result.metrics.get(f"{kind}s", 0)) if fold_values(result.metrics) else 0:
+            return f" ({deviates}{count} {kind}{'s' if count > 1 else ''})"
+    return ""
+
+
+def _budget(result: Result) -> str:
+    """Returns how much a trial was trained so far, where that differs between trials."""
+    if result.budget is None:
+        return ""
+    return f" of {result.budget}" if isinstance(result.budget, int) else f" with {result.budget:.0%} of the data"
+
+
+def _show_budgets(study: Study, say: Any) -> None:
+    """Prints how many trials were trained how much."""
+    if study.scheduler is None:
+        return
+    unit = "epochs" if isinstance(study.scheduler.levels[0], int) else "of the data"
+    counts = Counter(study.scheduler.budget(trial.stage) for trial in study.trials if trial.result is not None)
+    shown = [f"{count} with {level if unit == 'epochs' else f'{level:.0%}'}" for level, count in sorted(counts.items())]
+    say(f"trials: {', '.join(shown)} {unit}")
 
 
 def _completed(study: Study) -> str:
@@ -267,15 +285,19 @@ def show_result(study: Study, console: Console) -> None:
     else:
         best = study.best
         epoch = "" if best.result is None or best.result.epoch is None else f" at epoch {best.result.epoch}"
-        say(f"best: trial {best.number}, {study.metric} {figure(best.value)}{epoch}")
+        spread = "" if best.result is None else _spread(study, best.result)
+        say(f"best: trial {best.number}, {study.metric} {figure(best.value)}{spread}{epoch}")
         width = max((len(name) for name in best.configuration), default=0)
         for name, value in best.configuration.items():
             say(f"  {name:<{width}}  {value}")
         _show_test(study, say)
+    _show_budgets(study, say)
     _show_failures(study, say)
     if study.directory is not None:
         if (study.directory / BEST_MODEL).exists():
             say(f"best model: {study.directory / BEST_MODEL}")
+        if study.test and "ensemble" in study.test and (study.directory / ENSEMBLE).exists():
+            say(f"ensemble: {study.directory / ENSEMBLE}")
         for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
@@ -292,9 +314,19 @@ def _show_test(study: Study, say: Any) -> None:
     if is_untested(study):
         say("not yet scored on the test set: resume does so when the search has ended")
     elif study.test and study.test["number"] == study.best.number and study.test["metrics"]:
-        figures = ", ".join(f"{name} {figure(value)}" for name, value in study.test["metrics"].items())
-        refit = " (trained anew on training and validation data)" if study.test.get("refit") else ""
-        say(f"on the test set{refit}: {figures}")
+        test = study.test
+        refit = " (trained anew on training and validation data)" if test.get("refit") else ""
+        say(f"on the test set{refit}: {_figures(test['metrics'])}")
+        if "before_refit" in test:
+            say(f"on the test set, before it was trained anew: {_figures(test['before_refit'])}")
+        if "ensemble" in test:
+            *others, last = test["ensemble"]["members"]
+            members = f"{', '.join(map(str, others))} and {last}"
+            say(f"on the test set, the ensemble of trials {members}: {_figures(test['ensemble']['metrics'])}")
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {figure(value)}" for name, value in metrics.items())
 
 
 def _show_failures(study: Study, say: Any) -> None:
@@ -335,7 +367,7 @@ def show_status(study: Study, running: bool, console: Console) -> None:
         table.add_column("configuration", no_wrap=True, overflow="ellipsis")
         for trial in ranked[:10]:
             result = trial.result
-            epoch = "-" if result is None or result.epoch is None else str(result.epoch)
+            epoch = "-" if result is None or result.epoch is None else f"{result.epoch}{_budget(result)}"
             seconds = "-" if result is None else duration(result.seconds)
             row = [str(trial.number), figure(trial.value), epoch, seconds]
             row += [study.breaches(trial) or "met"] if study.constraints else []

@@ -11,6 +11,7 @@ from typing import Any
 from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
+from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.trial import Trial
 
 __all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
@@ -26,6 +27,8 @@ def trial_as_plain(trial: Trial) -> dict[str, Any]:
     }
     if trial.result is not None:
         plain |= {"metrics": finite(trial.result.metrics), "epoch": trial.result.epoch, "seconds": trial.result.seconds}
+        if trial.result.budget is not None:
+            plain["budget"] = trial.result.budget
         if trial.result.failure is not None:
             plain["failure"] = {"kind": trial.result.failure.kind.value, "reason": trial.result.failure.reason}
         if trial.result.warnings:
@@ -55,7 +58,8 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "stopped": study.stopped,
         "best": trial_as_plain(study.best) if study.feasible else None,
         "test": study.test,
-        "model": _model(study),
+        "model": _model(study, BEST_MODEL),
+        "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
     }
     if trials:
         curves = _curves(study)
@@ -69,14 +73,19 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
 
 
 def _curves(study: Study) -> dict[int, Any]:
-    """Returns the learning curves of trials by number, which are in the journal alone."""
-    if study.directory is None:
-        return {}
-    return {each["number"]: each["curves"] for each in read_journal(study.directory / JOURNAL) if "curves" in each}
+    """Returns the learning curves of trials by number, which are in the journal alone, a part a stage."""
+    curves: dict[int, dict[str, list[float | None]]] = {}
+    for record in () if study.directory is None else read_journal(study.directory / JOURNAL):
+        if "curves" in record:
+            before = curves.setdefault(record["number"], {})
+            for name, part in record["curves"].items():
+                begin = max(0, int(record.get("budget", 0)) - len(part))
+                before[name] = [*before.get(name, [])[:begin], *part]
+    return curves
 
 
-def _model(study: Study) -> str | None:
-    path = None if study.directory is None else study.directory / BEST_MODEL
+def _model(study: Study, name: str) -> str | None:
+    path = None if study.directory is None else study.directory / name
     return str(path) if path is not None and path.exists() else None
 
 
@@ -85,7 +94,7 @@ def as_csv(study: Study) -> str:
     metrics = list(
         dict.fromkeys(name for trial in study.trials if trial.result is not None for name in trial.result.metrics)
     )
-    columns = ["number", "state", "value", "seconds", "epoch"]
+    columns = ["number", "state", "value", "seconds", "epoch"] + ["budget"] * (study.scheduler is not None)
     columns += [f"parameter:{name}" for name in study.space.names]
     columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints) + ["reason"]
     text = io.StringIO()
@@ -95,6 +104,7 @@ def as_csv(study: Study) -> str:
         result = trial.result
         row: list[Any] = [trial.number, trial.state.value, trial.value]
         row += [None, None] if result is None else [result.seconds, result.epoch]
+        row += [None if result is None else result.budget] * (study.scheduler is not None)
         row += [trial.configuration.get(name) for name in study.space.names]
         row += [None if result is None else result.metrics.get(name) for name in metrics]
         row += [study.breaches(trial) or None] * bool(study.constraints)

@@ -28,10 +28,11 @@ SAMPLERS: dict[str, str] = {
 DEFAULT = "auto"
 """The sampler of a search that states none."""
 
-GIVEN = ("space", "seed", "allow_duplicates", "trials")
+GIVEN = ("space", "seed", "allow_duplicates", "trials", "per_second")
 """The arguments of samplers that are no options."""
 
 KEY = "search.sampler"
+PER = "objective.per"
 
 
 def make_sampler(
@@ -41,6 +42,7 @@ def make_sampler(
     seed: int,
     allow_duplicates: bool = False,
     trials: int | None = None,
+    per_second: bool = False,
     **options: Any,
 ) -> Sampler:
     """Returns the sampler of a name; one that was made elsewhere is returned as it is.
@@ -52,6 +54,7 @@ def make_sampler(
         seed: Makes its choices repeatable.
         allow_duplicates: Whether a configuration may be suggested again.
         trials: How many trials are planned, for a sampler that goes by it; None where that is not known.
+        per_second: Whether progress per second counts, and not that per trial.
         **options: More of the sampler's own arguments.
 
     Raises:
@@ -60,6 +63,9 @@ def make_sampler(
     if isinstance(sampler, Sampler):
         return sampler
     cls, arguments = _class_and_options(sampler, options)
+    if per_second:
+        _check_per_second(sampler, cls)
+        arguments["per_second"] = True
     if "trials" in inspect.signature(cls).parameters:
         arguments["trials"] = trials
     try:
@@ -68,9 +74,24 @@ def make_sampler(
         raise InputError(error.message, key=KEY) from None
 
 
-def check_sampler(sampler: str | Mapping[str, Any]) -> None:
-    """Raises `InputError` where the sampler or one of its options is unknown; for use before the space is known."""
-    _class_and_options(sampler, {})
+def check_sampler(sampler: str | Mapping[str, Any], *, per_second: bool = False) -> None:
+    """Raises `InputError` where the sampler or one of its options is unknown, or it cannot heed progress per second.
+
+    For use before the space is known.
+    """
+    cls, _ = _class_and_options(sampler, {})
+    if per_second:
+        _check_per_second(sampler, cls)
+
+
+def _check_per_second(sampler: str | Mapping[str, Any], cls: type[Sampler]) -> None:
+    if "per_second" not in inspect.signature(cls).parameters:
+        name = sampler["name"] if isinstance(sampler, Mapping) else sampler
+        raise InputError(
+            f"the sampler {name} does not choose by what trials cost, so per: second would change nothing: take gp, "
+            "tpe or auto, or leave per out",
+            key=PER,
+        )
 
 
 def _class_and_options(

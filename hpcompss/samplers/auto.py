@@ -24,30 +24,41 @@ MODELLED = 320
 class Auto(Sampler):
     """Suggests with the algorithm that suits the space and the number of trials.
 
-    A grid where all combinations fit into the planned trials; a Gaussian process for the first 320 trials, which begins
-    with a quasi-random sequence; the tree-structured Parzen estimator from then on.
+    A grid where all combinations fit into the planned trials, unless progress per second asks for an order; a Gaussian
+    process for the first 320 trials, which begins with a quasi-random sequence; the tree-structured Parzen estimator
+    from then on.
 
     Args:
         space: What may vary.
         seed: Makes its choices repeatable.
         trials: How many trials are planned; None where only the time is limited.
+        per_second: Whether progress per second counts, and not that per trial.
         allow_duplicates: Whether a configuration may be suggested again.
 
     Attributes:
         choice: The algorithm's name, and why it was chosen.
     """
 
-    def __init__(self, space: Space, *, seed: int, trials: int | None = None, allow_duplicates: bool = False) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        trials: int | None = None,
+        per_second: bool = False,
+        allow_duplicates: bool = False,
+    ) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
         options: dict[str, Any] = {"seed": seed, "allow_duplicates": allow_duplicates}
         self._later: Sampler | None = None
         self._first: Sampler
         self.choice: tuple[str, str]
-        if trials is not None and space.count <= trials:
+        if trials is not None and space.count <= trials and not per_second:
             self._first = Grid(space, order="shuffled", **options)
             self.learns = False
             self.choice = ("grid", f"its {space.count} combinations fit into {trials} trials")
             return
+        options["per_second"] = per_second
         self._first, self._later = GaussianProcess(space, **options), TreeParzen(space, **options)
         if trials is not None and trials <= MODELLED:
             self.choice = ("gp", f"{trials} trials are few enough for a model of all of them")

@@ -14,6 +14,7 @@ from scipy import special, stats
 
 from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.contenders import contender, within
+from hpcompss.samplers.cost import RANKED, Cost, CostModel, Effects
 from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.acquisition import log_h
 from hpcompss.samplers.numerics.features import Features
@@ -75,7 +76,8 @@ class GaussianProcess(Sampler):
     as worse than all others: so what is good shapes the model (the half-rank warping of Song et al., 2024, "The Vizier
     Gaussian process bandit algorithm", section 4.1). Pending trials take part with fantasies of their values (Snoek et
     al., 2012), drawn at half their deviation. The acquisition is the logarithm of the expected improvement (Ament et
-    al., 2023).
+    al., 2023); per second that of the expected improvement over the seconds that the trial is expected to run (Snoek et
+    al., 2012, "Practical Bayesian optimization of machine learning algorithms", section 3.2).
 
     A finite space is searched exhaustively: of all its untried combinations the one with the greatest acquisition is
     taken. In other spaces gradients and comparisons take turns, and all combinations of the discrete part are compared
@@ -88,6 +90,7 @@ class GaussianProcess(Sampler):
         startup_trials: How many trials must have completed before the model is asked; until then a quasi-random
             sequence is tried. None takes one more than there are parameters, between 5 and 12.
         exhaustive: The most combinations of a finite space that are all compared.
+        per_second: Whether the improvement per second counts, and not that per trial.
         allow_duplicates: Whether a configuration may be suggested again.
 
     Raises:
@@ -101,6 +104,7 @@ class GaussianProcess(Sampler):
         seed: int,
         startup_trials: int | None = None,
         exhaustive: int = 10**8,
+        per_second: bool = False,
         allow_duplicates: bool = False,
     ) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
@@ -115,6 +119,7 @@ class GaussianProcess(Sampler):
         self.exhaustive = exhaustive
         self._lattice = lattice_of(space, exhaustive)
         self._discrete = _discrete_part(space, self._cube, exhaustive) if self._lattice is None else None
+        self._cost = CostModel(space) if per_second else None
         self._fitted: _Fitted | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,7 +137,8 @@ class GaussianProcess(Sampler):
         with one_thread():
             values = warped(history)
             posterior = self.posterior(history, values, lambda first: warped(history, first))
-            acquisition = self._acquisition(posterior, float(values.min()), running, generator)
+            cost = None if self._cost is None else self._cost.after(history)
+            acquisition = self._acquisition(posterior, float(values.min()), running, generator, cost)
         branch = contender(history, running, number)
         for where in (None,) if branch is None else (branch, None):
             with one_thread():
@@ -193,14 +199,19 @@ class GaussianProcess(Sampler):
     # The model
 
     def _acquisition(
-        self, posterior: Posterior, incumbent: float, running: Array, generator: np.random.Generator
+        self,
+        posterior: Posterior,
+        incumbent: float,
+        running: Array,
+        generator: np.random.Generator,
+        cost: Cost | None = None,
     ) -> LogExpectedImprovement:
         if not len(running):
-            return LogExpectedImprovement(posterior, np.array([incumbent]))
+            return LogExpectedImprovement(posterior, np.array([incumbent]), cost)
         points = self._features.points(running)
         normals = special.ndtri(stats.qmc.Sobol(len(points), seed=generator).random(FANTASIES) * (1 - 1e-9) + 0.5e-9)
         posterior, fantasies = posterior.with_fantasies(points, SPREAD * normals)
-        return LogExpectedImprovement(posterior, np.minimum(incumbent, fantasies.min(axis=0)))
+        return LogExpectedImprovement(posterior, np.minimum(incumbent, fantasies.min(axis=0)), cost)
 
     def posterior(self, history: History, values: Array, early: Callable[[int], Array]) -> Posterior:
         """Returns the process after the history.
@@ -249,9 +260,12 @@ class GaussianProcess(Sampler):
         if self._lattice is not None:
             middle = np.full(len(self.space), 0.5)
             tried = np.vstack([history.units[history.transferred :], running])
-            return self._best_of_all(
-                acquisition, boxes(self._lattice), middle, tried[: 0 if self.allow_duplicates else None], count
-            )
+            tried = tried[: 0 if self.allow_duplicates else None]
+            if acquisition.cost is None:
+                return self._best_of_all(acquisition, boxes(self._lattice), middle, tried, count)
+            # The search takes the parameters' own effects on the cost; of what it finds the whole cost decides.
+            units = self._best_of_all(acquisition, boxes(self._lattice), middle, tried, max(count, RANKED))
+            return units[np.argsort(-acquisition(self._features.points(units)), kind="stable")]
         order = np.argsort(values, kind="stable")
         if branch is not None:
             order = order[within(history.units[order], branch)]
@@ -295,20 +309,23 @@ class GaussianProcess(Sampler):
             return squared_distances(posterior.scaled(self._features.points(units))[:, of], posterior.points[:, of])
 
         tables = Tables(self._cube, distances)
+        effects = None if acquisition.cost is None else Effects(acquisition.cost, self._cube, held)
         for branch in boxes:
             rest = np.full(len(self.space), np.nan)
             rest[branch.continuous] = held[branch.continuous]
+            rest_cost = 0.0 if effects is None else effects.of_rest(branch)
             best = best_expected_improvement(
                 tables.of(branch),
                 process,
                 base=self._base(posterior, rest, branch),
+                costs=None if effects is None else effects.of_axes(branch),
                 count=count,
                 excluded=branch.locate(self._cube, tried)[1],
-                above=np.sort(scores)[-count] if len(scores) >= count else -math.inf,
+                above=np.sort(scores)[-count] + rest_cost if len(scores) >= count else -math.inf,
             )
             found = branch.units(self._cube, best.indexes)
             found[:, branch.continuous] = rest[branch.continuous]
-            units, scores = np.vstack([units, found]), np.concatenate([scores, best.scores])
+            units, scores = np.vstack([units, found]), np.concatenate([scores, best.scores - rest_cost])
         return units[np.argsort(-scores, kind="stable")[:count]]
 
     def _base(self, posterior: Posterior, unit: Array, branch: Branch) -> Array:
@@ -362,20 +379,22 @@ def _discrete_part(space: Space, cube: Cube, exhaustive: int) -> list[Branch] | 
 
 
 class LogExpectedImprovement:
-    """The logarithm of the expected improvement, averaged over fantasies, as a function of points.
+    """The logarithm of the expected improvement (per second), averaged over fantasies, as a function of points.
 
     Args:
         posterior: The process; with several columns of duals where there are fantasies.
         incumbents: The value to improve on in each fantasy: shape (fantasies,).
+        cost: What to take off it, or None.
     """
 
-    def __init__(self, posterior: Posterior, incumbents: Array) -> None:
+    def __init__(self, posterior: Posterior, incumbents: Array, cost: Cost | None = None) -> None:
         self.posterior = posterior
         self._incumbents = incumbents
+        self.cost = cost
 
     @property
     def process(self) -> Process:
-        """The same for `numerics.lattice`."""
+        """The same, without the cost, for `numerics.lattice`."""
         posterior = self.posterior
         return Process(
             posterior.duals, posterior.factor_inverse, posterior.hyper.amplitude, self._incumbents - posterior.mean
@@ -386,7 +405,8 @@ class LogExpectedImprovement:
         means, deviations = self.posterior.predict(points)
         logarithms = log_h((self._incumbents - means) / deviations[:, None])
         highest = logarithms.max(axis=1)
-        return np.asarray(np.log(deviations) + highest + np.log(np.exp(logarithms - highest[:, None]).mean(axis=1)))
+        scores = np.log(deviations) + highest + np.log(np.exp(logarithms - highest[:, None]).mean(axis=1))
+        return np.asarray(scores if self.cost is None else scores - self.cost(points))
 
     def with_gradient(self, point: Array) -> tuple[float, Array]:
         """Returns it at a point (coordinates,), and its gradient."""
@@ -399,7 +419,11 @@ class LogExpectedImprovement:
         value = math.log(deviation) + float(highest) + math.log(total / len(z))
         # The slope of log h is the normal distribution's cdf over h.
         pull = shares / total * np.exp(special.log_ndtr(z) - logarithms)
-        return value, ((1 - pull @ z) * slope - pull @ mean_slopes) / deviation
+        gradient = ((1 - pull @ z) * slope - pull @ mean_slopes) / deviation
+        if self.cost is None:
+            return value, gradient
+        cost, rise = self.cost.with_gradient(point)
+        return value - cost, gradient - rise
 
 
 def warped(history: History, first: int | None = None) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcompss.constraints import Constraint, total_violation
 from hpcompss.space.space import Key, Space
-from hpcompss.trial import Trial, TrialState
+from hpcompss.trial import Trial, TrialState, fold_values
 
 __all__ = ["History"]
 
@@ -29,6 +29,8 @@ class History:
     Attributes:
         keys: The configurations that the study tried itself.
         transferred: How many of the first trials are those of other studies.
+        best_folds: The objective of the best of the study's own feasible trials on each fold, or in each repeat; empty
+            where trials have none.
     """
 
     def __init__(self, space: Space, direction: str, constraints: Sequence[Constraint] = ()) -> None:
@@ -40,9 +42,14 @@ class History:
         self._losses: NDArray[np.float64] = np.empty(16)
         self._violations: NDArray[np.float64] = np.empty(16)
         self._fidelities: NDArray[np.float64] = np.empty(16)
+        self._adjusted: NDArray[np.float64] | None = None
+        self._gains: dict[float, dict[float, tuple[float, ...]]] = {}
+        self._rows: dict[int, int] = {}
+        self._seconds: NDArray[np.float64] = np.empty(16)
         self._count = 0
         self.keys: set[Key] = set()
         self.transferred = 0
+        self.best_folds: tuple[float, ...] = ()
         self._alignments: tuple[_Alignment, ...] = ()
 
     def __len__(self) -> int:
@@ -55,8 +62,15 @@ class History:
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial."""
-        return self._losses[: self._count]
+        """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial.
+
+        Where trials were given different shares of the full budget, what more would have gained is taken off.
+        """
+        if not self._gains:
+            return self._losses[: self._count]
+        if self._adjusted is None or len(self._adjusted) != self._count:
+            self._adjusted = self._losses[: self._count] - _expected_gains(self.fidelities, self._gains)
+        return self._adjusted
 
     @property
     def violations(self) -> NDArray[np.float64]:
@@ -69,6 +83,11 @@ class History:
         return self._fidelities[: self._count]
 
     @property
+    def seconds(self) -> NDArray[np.float64]:
+        """How long each trial ran: shape (trials,), NaN where that is not known."""
+        return self._seconds[: self._count]
+
+    @property
     def failed(self) -> NDArray[np.bool_]:
         """Whether each trial has no value: shape (trials,)."""
         return np.isnan(self.losses)
@@ -76,16 +95,42 @@ class History:
     @property
     def best(self) -> float | None:
         """The best value of the study's own feasible trials, or None while there is none."""
+        return self.nth_best(1)
+
+    def nth_best(self, place: int) -> float | None:
+        """Returns the value in that place, from 1, of the study's own feasible trials; None while there are fewer."""
         own = slice(self.transferred, self._count)
         losses = self._losses[own][self._violations[own] == 0]
-        return float(self._sign * losses.min()) if len(losses) else None
+        return float(self._sign * np.partition(losses, place - 1)[place - 1]) if len(losses) >= place else None
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
-        """Adds a finished trial, which was given that share of the full budget."""
+        """Adds a finished trial, which was given that share of the full budget; one that went on takes its place."""
+        folds = fold_values(trial.result.metrics) if trial.result is not None else ()
+        before = self.best if folds else None
+        if trial.number in self._rows:
+            self._replace(self._rows[trial.number], trial, fidelity)
+        else:
+            self._begin(trial, fidelity)
+        if folds and self.best != before:
+            self.best_folds = folds
+
+    def _begin(self, trial: Trial, fidelity: float) -> None:
+        self._rows[trial.number] = self._count
         self._add(trial, fidelity)
         self.keys.add(self.space.key(trial.configuration))
         if self._alignments and not np.isnan(self._losses[self._count - 1]):
             self._align()
+
+    def _replace(self, row: int, trial: Trial, fidelity: float) -> None:
+        before, share = self._losses[row], self._fidelities[row]
+        count, self._count = self._count, row
+        self._add(trial, fidelity)
+        self._count, self._adjusted = count, None
+        gain = float(before - self._losses[row])
+        if share < fidelity and math.isfinite(gain):
+            higher = self._gains.get(share, {})
+            gains = (*higher.get(fidelity, ()), gain)
+            self._gains = {**self._gains, share: {**higher, fidelity: gains}}
 
     def transfer(self, trials: Iterable[Trial], *, comparable: bool = True) -> None:
         """Adds finished trials of another study, before any of this one; what was tried there may be tried here.
@@ -99,6 +144,8 @@ class History:
         for trial in trials:
             self._add(trial, 1.0)
         self.transferred = self._count
+        # They may have run on another machine.
+        self._seconds[begin : self._count] = np.nan
         if not comparable:
             self._alignments += (_Alignment(begin, self._count, self.losses[begin:].copy()),)
 
@@ -125,6 +172,8 @@ class History:
         metrics = trial.result.metrics if trial.result is not None else {}
         self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
         self._fidelities[self._count] = fidelity
+        seconds = trial.result.seconds if trial.result is not None else 0.0
+        self._seconds[self._count] = seconds if 0 < seconds < math.inf else np.nan
         self._count += 1
 
     def copy(self) -> History:
@@ -132,7 +181,7 @@ class History:
         copied = copy.copy(self)
         for name in _ARRAYS:
             setattr(copied, name, getattr(self, name).copy())
-        copied.keys = set(self.keys)
+        copied.keys, copied._rows = set(self.keys), dict(self._rows)
         return copied
 
     def extend(self, trials: Iterable[Trial]) -> None:
@@ -144,6 +193,22 @@ class History:
         for name in _ARRAYS:
             array = getattr(self, name)
             setattr(self, name, np.concatenate([array, np.empty_like(array)]))
+
+
+def _expected_gains(
+    shares: NDArray[np.float64], gains: Mapping[float, Mapping[float, Sequence[float]]]
+) -> NDArray[np.float64]:
+    """Returns by how much the losses of trials would fall at the full budget, of which they had these shares.
+
+    From one share to the next it is the median of those that went on, which chance does not select by much: they were
+    chosen by their loss at the lower share, not by how it fell. Shapes (trials,).
+    """
+    expected: dict[float, float] = {}
+    for share in sorted(gains, reverse=True):
+        following = min(gains[share])
+        expected[share] = float(np.median(gains[share][following])) + expected.get(following, 0.0)
+    distinct, places = np.unique(shares, return_inverse=True)
+    return np.array([expected.get(float(share), 0.0) for share in distinct])[places]
 
 
 @dataclass(frozen=True)
@@ -170,4 +235,4 @@ def _distances(units: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray
     return distances
 
 
-_ARRAYS = ("_units", "_losses", "_violations", "_fidelities")
+_ARRAYS = ("_units", "_losses", "_violations", "_fidelities", "_seconds")

@@ -10,32 +10,40 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import load_attribute
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
-from hpcompss.trial import Configuration, Failure, Result, result_of
+from hpcompss.trial import Configuration, Failure, Result, Stage, result_of
 
 __all__ = ["check_function", "evaluate", "evaluate_suggested"]
 
 
 def evaluate(
-    function: Callable[[Configuration], float | Mapping[str, float]] | str, configuration: Configuration, metric: str
+    function: Callable[..., float | Mapping[str, float]] | str,
+    configuration: Configuration,
+    metric: str,
+    stage: Stage = Stage(),
 ) -> Result:
     """Returns what came of ``function(configuration)``; what it raises becomes a failed result.
 
     Args:
-        function: The function, or where it is: ``module:function`` or ``file.py:function``.
+        function: The function, or where it is: ``module:function`` or ``file.py:function``. One that is given a part
+            of the full budget is called with it: ``function(configuration, epochs=3)``, or ``share=0.1``.
         configuration: The values of the active hyper-parameters.
         metric: The objective's name among what the function returns.
+        stage: The budget; the function trains from the start, or keeps for itself what it can go on from.
     """
     begun = time.perf_counter()
     try:
         called: Any = load_attribute(function) if isinstance(function, str) else function
-        result = result_of(called(dict(configuration)), metric)
+        result = result_of(called(dict(configuration), **stage.budget), metric)
     except Exception as error:
         result = Result(None, failure=Failure.of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
 
 
 def evaluate_suggested(
-    function: Callable[[Configuration], float | Mapping[str, float]] | str, state: SearchState | Failure, metric: str
+    function: Callable[..., float | Mapping[str, float]] | str,
+    state: SearchState | Failure,
+    metric: str,
+    stage: Stage = Stage(),
 ) -> Result | Failure:
     """Does what `evaluate` does with the latest suggestion of a search, in the lagged order.
 
@@ -43,10 +51,11 @@ def evaluate_suggested(
         function: The function, or where it is.
         state: The search, or why there is no suggestion.
         metric: The objective's name among what the function returns.
+        stage: The budget.
     """
     if isinstance(state, Failure):
         return state
-    return EXHAUSTED if state.configuration is None else evaluate(function, state.configuration, metric)
+    return EXHAUSTED if state.configuration is None else evaluate(function, state.configuration, metric, stage)
 
 
 def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | None:

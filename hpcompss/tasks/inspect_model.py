@@ -9,7 +9,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import describe, load_data_once
+from hpcompss.training.data import describe, load_data_once, load_folds
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import PARAMETERS, Job
@@ -45,6 +45,9 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
     try:
         hypermodel = load_hypermodel(job)
         data = load_data_once(job.data)
+        about = describe(data)
+        if job.folds is not None:
+            about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
         sample = data.x_train[:SAMPLES], data.y_train[:SAMPLES]
         with keras_session(job.seed) as keras:
 
@@ -55,7 +58,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
             found = discover(declare)
             if not overrides_fit(hypermodel):
                 _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
-        return Inspection(found.space, describe(data), found.warnings)
+        return Inspection(found.space, about, found.warnings)
     except HpcompssError as error:
         return error
     except Exception as error:

@@ -16,21 +16,28 @@ from hpcompss.constraints import total_violation
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
-from hpcompss.training.data import load_data_once
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import PARAMETERS, Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, is_better
 
-__all__ = ["model_path", "save_model", "train", "train_apart", "train_suggested", "train_suggested_apart"]
+__all__ = ["REFIT", "model_path", "save_model", "train", "train_apart", "train_suggested", "train_suggested_apart"]
 
+REFIT = "refit"
+"""What a model is called that was trained anew at the end."""
 
 WHOLE = Stage()
 """All of a training in one task."""
 
 
-def model_path(folder: Path, number: int) -> Path:
-    """Returns where a trial's model is kept until it is known not to be the best."""
-    return folder / "models" / f"trial-{number}.keras"
+def model_path(folder: Path, number: int, part: str = "") -> Path:
+    """Returns where a trial's model is kept until it is known not to be the best.
+
+    Args:
+        folder: The study's.
+        number: The trial's.
+        part: What the model is of, where it is not the trial's own: ``fold-1``, ``repeat-1``, ``refit``.
+    """
+    return folder / "models" / f"trial-{number}{part and f'-{part}'}.keras"
 
 
 def train(
@@ -48,7 +55,8 @@ def train(
         number: The trial's.
         configuration: The values of the active hyper-parameters.
         folder: The study's, which keeps the model and the checkpoint; None keeps neither.
-        to_beat: The best value when the trial began: a worse model is not kept, an equal one is. None keeps any.
+        to_beat: The value to reach when the trial began, the best or that of the last whose model is kept: a worse
+            model is not kept, an equal one is. None keeps any.
         stage: The part of the training that this task does. Its curves are those of its own epochs, which are all of
             them where its checkpoint could not be used; the rest of the result is that of the whole trial so far.
     """
@@ -76,7 +84,7 @@ def train_suggested(
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train(job, number, state.configuration, folder, state.history.best, stage)
+    return train(job, number, state.configuration, folder, state.history.nth_best(job.kept), stage)
 
 
 def train_apart(
@@ -120,7 +128,7 @@ def train_suggested_apart(
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train_apart(job, number, state.configuration, files, state.history.best, stage)
+    return train_apart(job, number, state.configuration, files, state.history.nth_best(job.kept), stage)
 
 
 def _train(
@@ -131,7 +139,7 @@ def _train(
     try:
         if folder is None:
             raise CheckpointError("there is no folder")
-        checkpoint = read_checkpoint(checkpoint_path(folder, number, stage.since))
+        checkpoint = read_checkpoint(checkpoint_path(folder, number, stage.since, job.part))
         return _train_from(checkpoint, job, number, configuration, folder, to_beat, stage)
     except CheckpointError as error:
         warning = f"its checkpoint after epoch {stage.since} cannot be used, so that it began anew: {error}"
@@ -149,16 +157,15 @@ def _train_from(
     stage: Stage,
 ) -> Result:
     hypermodel = load_hypermodel(job)
-    data = load_data_once(job.data)
+    data = job.load()
     training = data.x_train, data.y_train
     if stage.share is not None:
         training = data.portion(stage.share, job.data.seed)
-    epochs = stage.epochs or job.epochs
-    keep = (
-        checkpoint_path(folder, number, epochs) if stage.keeps and folder is not None and epochs is not None else None
-    )
+    epochs, keep = stage.epochs or job.epochs, None
+    if stage.keeps and folder is not None and epochs is not None:
+        keep = checkpoint_path(folder, number, epochs, job.part)
     hp = HyperParameters(configuration)
-    with keras_session(job.seed + number) as keras:
+    with keras_session(job.seed_of(number)) as keras:
         model = build_model(keras, hypermodel, hp)
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, (data.x_val, data.y_val)),
@@ -182,7 +189,7 @@ def _train_from(
         worse = to_beat is not None and is_better(to_beat, curves.value, job.direction)
         if folder is not None and not worse and not total_violation(result.metrics, job.constraints):
             try:
-                save_model(model, model_path(folder, number))
+                save_model(model, model_path(folder, number, job.part))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)

@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import random
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "give_callbacks",
     "give_model",
     "give_random_states",
+    "numbers_of_checkpoints",
     "put_callbacks",
     "put_model",
     "put_random_states",
@@ -98,6 +100,15 @@ def remove_checkpoints(folder: Path, number: int, keep: Collection[int] = ()) ->
         if not path.name.endswith(tuple(f".epoch-{epochs}.npz" for epochs in keep)):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def numbers_of_checkpoints(folder: Path) -> set[int]:
+    """Returns the numbers of the trials that have checkpoints in a study's folder."""
+    found = (_NUMBER.match(path.name) for path in (folder / FOLDER).glob("trial-*.npz"))
+    return {int(each[1]) for each in found if each}
+
+
+_NUMBER = re.compile(r"trial-(\d+)\.")
 
 
 def checkpoints_size(folder: Path) -> int:

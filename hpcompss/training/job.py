@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcompss.constraints import Constraint
-from hpcompss.training.data import DataSpecification
+from hpcompss.training.data import DataSet, DataSpecification, load_data_once, load_folds
 
 __all__ = ["PARAMETERS", "EarlyStopping", "Job"]
 
+FOLD_STEP = 1_000_003
+"""Between the seeds of two folds: more than a study has trials, so that no two tasks of a study share a seed."""
 
 PARAMETERS = "parameters"
 """The metric that every Keras trial reports beside those of its model: how many parameters that has."""
@@ -43,6 +45,12 @@ class Job:
         seed: Makes initial weights and the order of samples repeatable, with the trial's number.
         early_stopping: When a training ends early, or None for never.
         constraints: What a model must keep to for its trial to be feasible.
+        folds: On how many folds each configuration is trained, or None where it is trained on the split of the data.
+        repeats: How often each configuration is trained, from other weights and in another order; None for once.
+        fold: Which of the folds or repeats a task trains, from 0; None where there are none, or for a task that does
+            not train one.
+        fold_stopping: Whether a configuration that is clearly beaten after some folds is not trained on the rest.
+        kept: Of how many trials, the best ones, the models are kept.
     """
 
     model: Any
@@ -55,3 +63,33 @@ class Job:
     seed: int = 0
     early_stopping: EarlyStopping | None = None
     constraints: tuple[Constraint, ...] = ()
+    folds: int | None = None
+    repeats: int | None = None
+    fold: int | None = None
+    fold_stopping: bool = True
+    kept: int = 1
+
+    @property
+    def parts(self) -> int:
+        """How many folds or repeats there are, 1 where there are none."""
+        return self.folds or self.repeats or 1
+
+    @property
+    def kind(self) -> str:
+        """What one part is called."""
+        return "repeat" if self.repeats else "fold"
+
+    @property
+    def part(self) -> str:
+        """What the task trains, as its files are named: ``fold-1``; empty for a whole trial."""
+        return "" if self.fold is None else f"{self.kind}-{self.fold + 1}"
+
+    def seed_of(self, number: int) -> int:
+        """Returns the seed of a trial's weights and order; that of each fold and repeat is another."""
+        return self.seed + number + FOLD_STEP * (self.fold or 0)
+
+    def load(self) -> DataSet:
+        """Returns what the task trains on. Raises what `load_data` raises, and where there are too many folds."""
+        if self.folds is None or self.fold is None:
+            return load_data_once(self.data)
+        return load_folds(self.data, self.folds)[self.fold]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcompss.tasks.finalize import finalize
-from hpcompss.tasks.train import model_path, train
+from hpcompss.tasks.finalize import ENSEMBLE, Scores, finalize
+from hpcompss.tasks.train import REFIT, model_path, train
 from hpcompss.training.data import DataSpecification, load_data
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure
+from hpcompss.trial import Failure, Trial
 from tests.keras_jobs import make_job
 
 CONFIGURATION = {"units": 12, "rate": 0.03}
@@ -31,10 +31,10 @@ def test_scores_the_model_kept_on_the_test_set(keras: Any, tmp_path: Path) -> No
     job = make_job()
     assert train(job, 4, CONFIGURATION, tmp_path, None).failure is None
     kept = model_path(tmp_path, 4).read_bytes()
-    figures = finalize(job, 4, CONFIGURATION, 1, tmp_path, False)
+    scores = finalize(job, 4, CONFIGURATION, 1, tmp_path, False)
     model, data = keras.models.load_model(model_path(tmp_path, 4)), load_data(job.data)
     again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
-    assert figures == {name: pytest.approx(value, rel=1e-5) for name, value in again.items()}
+    assert scores == Scores({name: pytest.approx(value, rel=1e-5) for name, value in again.items()})
     assert model_path(tmp_path, 4).read_bytes() == kept
 
 
@@ -48,11 +48,12 @@ def test_a_refit_learns_from_training_and_validation_data(keras: Any, tmp_path: 
     kept = model_path(tmp_path, 0).read_bytes()
     refitted = finalize(job, 0, CONFIGURATION, 8, tmp_path, True)
     assert not isinstance(as_trained, Failure) and not isinstance(refitted, Failure)
-    assert refitted["accuracy"] > as_trained["accuracy"] + 0.1
-    assert model_path(tmp_path, 0).read_bytes() != kept
-    model = keras.models.load_model(model_path(tmp_path, 0))
+    assert refitted.metrics["accuracy"] > as_trained.metrics["accuracy"] + 0.1
+    assert refitted.before_refit == as_trained.metrics and as_trained.before_refit is None
+    assert model_path(tmp_path, 0).read_bytes() == kept
+    model = keras.models.load_model(model_path(tmp_path, 0, REFIT))
     again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
-    assert again["accuracy"] == pytest.approx(refitted["accuracy"], rel=1e-6)
+    assert again["accuracy"] == pytest.approx(refitted.metrics["accuracy"], rel=1e-6)
 
 
 def test_a_refit_trains_for_as_many_epochs_as_counted(
@@ -71,14 +72,14 @@ def test_a_refit_trains_for_as_many_epochs_as_counted(
 def test_a_model_with_layers_of_its_own_is_tested(keras: Any, tmp_path: Path) -> None:
     job = make_job("build_with_own_layer")
     assert train(job, 0, {"units": 10}, tmp_path, None).warnings == ()
-    figures = finalize(job, 0, {"units": 10}, 1, tmp_path, False)
-    assert not isinstance(figures, Failure) and set(figures) == {"loss", "accuracy"}
+    scores = finalize(job, 0, {"units": 10}, 1, tmp_path, False)
+    assert not isinstance(scores, Failure) and set(scores.metrics) == {"loss", "accuracy"}
 
 
 def test_without_a_test_set_there_are_no_figures(keras: Any, tmp_path: Path) -> None:
     job = on_arrays(make_job(), tmp_path, x_test=None, y_test=None)
     train(job, 0, CONFIGURATION, tmp_path, None)
-    assert finalize(job, 0, CONFIGURATION, 1, tmp_path, False) == {}
+    assert finalize(job, 0, CONFIGURATION, 1, tmp_path, False) == Scores({})
 
 
 def test_a_model_that_was_not_kept_is_not_tested(keras: Any, tmp_path: Path) -> None:
@@ -108,3 +109,81 @@ def test_the_test_set_chooses_nothing(keras: Any, tmp_path: Path) -> None:
     garbage = {"x_test": np.zeros_like(data.x_test), "y_test": np.full_like(data.y_test, 9)}
     bad = train(on_arrays(job, tmp_path, **garbage), 0, CONFIGURATION, None, None)
     assert good.failure is None and good.curves == bad.curves and good.value == bad.value
+
+
+# Ensembles
+
+
+def members(job: Job, folder: Path, *configurations: Any) -> list[Trial]:
+    """Trials that have been trained, and whose models were kept."""
+    trials = [Trial(number, configuration) for number, configuration in enumerate(configurations)]
+    for trial in trials:
+        assert train(job, trial.number, trial.configuration, folder, None).failure is None
+    return trials
+
+
+def test_an_ensemble_is_the_mean_of_its_members(keras: Any, tmp_path: Path) -> None:
+    job = make_job(epochs=3)
+    trials = members(job, tmp_path, CONFIGURATION, {"units": 4, "rate": 0.01}, {"units": 16, "rate": 0.03})
+    scores = finalize(job, 0, CONFIGURATION, 3, tmp_path, False, trials)
+    assert not isinstance(scores, Failure) and scores.members == [0, 1, 2] and scores.warnings == ()
+    data = load_data(job.data)
+    loaded = keras.models.load_model(tmp_path / ENSEMBLE)
+    each = [keras.models.load_model(model_path(tmp_path, number)) for number in range(3)]
+    mean = np.mean([model.predict(data.x_test, verbose=0) for model in each], axis=0)
+    np.testing.assert_allclose(loaded.predict(data.x_test, verbose=0), mean, atol=1e-6)
+    again = loaded.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    assert scores.ensemble == {name: pytest.approx(value, rel=1e-5) for name, value in again.items()}
+    assert again["accuracy"] == pytest.approx(np.mean(mean.argmax(axis=1) == data.y_test))
+    alone = each[0].evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    assert scores.metrics == {name: pytest.approx(value, rel=1e-5) for name, value in alone.items()}
+
+
+def test_an_ensemble_is_of_the_models_before_the_refit(keras: Any, tmp_path: Path) -> None:
+    job = make_job(epochs=2)
+    trials = members(job, tmp_path, CONFIGURATION, CONFIGURATION)
+    plain = finalize(job, 0, CONFIGURATION, 2, tmp_path, False, trials)
+    for _ in range(2):  # again, as after a resume
+        refitted = finalize(job, 0, CONFIGURATION, 2, tmp_path, True, trials)
+        assert not isinstance(plain, Failure) and not isinstance(refitted, Failure)
+        assert refitted.ensemble == plain.ensemble and refitted.before_refit == plain.metrics
+        assert refitted.metrics != plain.metrics
+
+
+def test_an_ensemble_of_models_of_one_name_with_whole_numbers_for_features(keras: Any, tmp_path: Path) -> None:
+    job = make_job("build_named")
+    data = load_data(job.data)
+    pixels = {f"x_{part}": (getattr(data, f"x_{part}") * 255).astype(np.uint8) for part in ("train", "val", "test")}
+    job = on_arrays(job, tmp_path, **pixels)
+    scores = finalize(job, 0, {"units": 4}, 1, tmp_path, False, members(job, tmp_path, {"units": 4}, {"units": 8}))
+    assert not isinstance(scores, Failure) and scores.warnings == () and scores.ensemble is not None
+    loaded = keras.models.load_model(tmp_path / ENSEMBLE)
+    again = loaded.evaluate(pixels["x_test"], data.y_test, verbose=0, return_dict=True)
+    assert again["accuracy"] == pytest.approx(scores.ensemble["accuracy"])
+
+
+def test_an_ensemble_of_models_with_layers_of_their_own(keras: Any, tmp_path: Path) -> None:
+    job = make_job("build_with_own_layer")
+    scores = finalize(job, 0, {"units": 10}, 1, tmp_path, False, members(job, tmp_path, {"units": 10}, {"units": 10}))
+    assert not isinstance(scores, Failure) and scores.members == [0, 1]
+
+
+def test_a_member_whose_model_is_missing_is_told_of(keras: Any, tmp_path: Path) -> None:
+    job = make_job()
+    trials = members(job, tmp_path, *[CONFIGURATION] * 3)
+    model_path(tmp_path, 1).unlink()
+    scores = finalize(job, 0, CONFIGURATION, 1, tmp_path, False, trials)
+    assert not isinstance(scores, Failure) and scores.members == [0, 2] and scores.ensemble is not None
+    assert scores.warnings == ("the ensemble lacks trial 1, whose model was not kept",)
+    model_path(tmp_path, 2).unlink()
+    scores = finalize(job, 0, CONFIGURATION, 1, tmp_path, False, trials)
+    assert not isinstance(scores, Failure) and scores.members == [] and scores.ensemble is None and scores.metrics
+    assert scores.warnings[-1] == "there is no ensemble, for which two models are needed, not 1"
+
+
+def test_an_ensemble_that_cannot_be_made_is_told_of(keras: Any, tmp_path: Path) -> None:
+    """Its members give outputs of different shapes."""
+    job = make_job("build_with_own_layer")
+    scores = finalize(job, 0, {"units": 10}, 1, tmp_path, False, members(job, tmp_path, {"units": 10}, {"units": 12}))
+    assert not isinstance(scores, Failure) and scores.metrics and scores.ensemble is None
+    assert len(scores.warnings) == 1 and scores.warnings[0].startswith("the ensemble could not be made: ")

@@ -63,6 +63,10 @@ class Features:
         """Returns the coordinate of a column that is a number."""
         return int(self._starts[np.searchsorted(self.columns, column)])
 
+    def is_number(self, column: int) -> bool:
+        """Returns whether a column is a number that varies."""
+        return column in self._number_columns
+
     def of(self, column: int) -> slice:
         """Returns the coordinates of a column; none where it does not vary."""
         place = int(np.searchsorted(self.columns, column))

@@ -42,6 +42,7 @@ __all__ = [
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Model = tuple[Array, Array, Array, Array, float]
+Costs = tuple[Array, Array, float]
 
 DECIMALS = 9
 """How finely acquisitions are told apart, far above their rounding errors: equals are then equal on every machine."""
@@ -67,6 +68,8 @@ BRANCHES = 1000
 """Of a space of more branches the combinations are not all compared: each costs a millisecond or some more."""
 STEPS = 1024
 """How finely deviations are told apart where points are ruled out."""
+COST_STEPS = 32
+"""And how finely costs."""
 
 
 class Table(Protocol):
@@ -213,11 +216,12 @@ def best_expected_improvement(
     process: Process,
     *,
     base: Array | None = None,
+    costs: Sequence[Array] | None = None,
     count: int = 1,
     excluded: Integers | None = None,
     above: float = -math.inf,
 ) -> Best:
-    """Returns the lattice's points of greatest expected improvement, exactly.
+    """Returns the lattice's points of greatest expected improvement, exactly; scores are its logarithm less the cost.
 
     Conditioning on fewer observations never lowers the variance, and the expected improvement grows with it. So a point
     is ruled out as soon as its mean and the variance given some of the observations promise too little; few points are
@@ -228,22 +232,23 @@ def best_expected_improvement(
             shape (values, n), all at least 0.
         process: The model.
         base: Squared distances to the observations that every point has besides: shape (n,).
+        costs: For each axis what each value takes off the score: shape (values,). None takes off nothing.
         count: How many points are wanted.
         excluded: The indexes along the axes of points that are not: shape (points, axes).
         above: Points below this score are not wanted either.
     """
-    product = _Product(tables, len(process.duals), base)
+    product = _Product(tables, len(process.duals), base, costs)
     pool = _Pool(product, count, excluded, above)
     if product.count <= (SMALL if above == -math.inf else FEW):
         numbers = np.arange(product.count)
-        pool.add(process.score(product.sums(numbers)), numbers)
+        pool.add(product.scores(process, numbers), numbers)
         return pool.best()
     if above == -math.inf:
         _climb(product, process, pool)
     _Search(product, process, pool).run()
     numbers = pool.numbers
     final = _Pool(product, count, excluded, above)
-    final.add(process.score(product.sums(numbers)), numbers)
+    final.add(product.scores(process, numbers), numbers)
     return final.best()
 
 
@@ -336,10 +341,14 @@ class _Product:
         tables: Of each axis.
         width: The length n of the tables' rows.
         base: What to add to every sum: shape (n,).
+        costs: What each axis's values take off the scores: shape (values,) each.
     """
 
-    def __init__(self, tables: Sequence[Table], width: int, base: Array | None) -> None:
+    def __init__(
+        self, tables: Sequence[Table], width: int, base: Array | None, costs: Sequence[Array] | None = None
+    ) -> None:
         self._tables = list(tables)
+        self._costs = [np.zeros(len(table)) for table in tables] if costs is None else list(costs)
         self._base = np.zeros(width) if base is None else np.asarray(base, dtype=np.float64)
         self.width = width
         self.shape = tuple(len(table) for table in tables)
@@ -359,6 +368,20 @@ class _Product:
     def sums(self, numbers: Integers) -> Array:
         """Returns the sums of the tables' rows: shape (points, n)."""
         return self._base + self._sums(numbers, 0, len(self.shape))
+
+    def scores(self, process: Process, numbers: Integers) -> Array:
+        """Returns the acquisition under a process, less the costs: shape (points,)."""
+        return process.score(self.sums(numbers)) - self._cost(numbers, 0, len(self.shape))
+
+    @property
+    def least_cost(self) -> float:
+        """The least cost of a point."""
+        return float(sum(each.min() for each in self._costs))
+
+    @property
+    def cost_range(self) -> float:
+        """By how much the greatest cost of a point exceeds the least."""
+        return float(sum(np.ptp(each) for each in self._costs))
 
     def around(self, number: int, generator: np.random.Generator) -> Integers:
         """Returns points that differ from one along a single axis; of a long axis, its neighbours and a sample."""
@@ -381,6 +404,11 @@ class _Product:
         """Returns the sums of the inner axes: shape (columns, n)."""
         return self._sums(np.arange(columns.start, columns.stop), split.axes, len(self.shape))
 
+    def costs(self, split: _Split, rows: range, columns: range) -> tuple[Array, Array]:
+        """Returns the outer axes' costs above the least cost, (rows,), and those of the inner ones, (columns,)."""
+        outer = self._cost(np.arange(rows.start, rows.stop), 0, split.axes)
+        return outer - self.least_cost, self._cost(np.arange(columns.start, columns.stop), split.axes, len(self.shape))
+
     def split(self, width: int) -> _Split:
         """Returns the lattice with as many of the last axes inner ones as about ``width`` columns take.
 
@@ -391,6 +419,12 @@ class _Product:
             axis -= 1
             columns *= self.shape[axis]
         return _Split(axis, self.count // columns, columns, max(1, width))
+
+    def _cost(self, numbers: Integers, first: int, stop: int) -> Array:
+        total = np.zeros(len(numbers))
+        for axis, index in enumerate(_unravel(numbers, self.shape[first:stop]).T, start=first):
+            total += self._costs[axis][index]
+        return total
 
     def _sums(self, numbers: Integers, first: int, stop: int) -> Array:
         total = np.zeros((len(numbers), self.width))
@@ -410,13 +444,13 @@ def _climb(product: _Product, process: Process, pool: _Pool) -> None:
     """Gives the pool good points: the best of a random sample and what a step at a time along any axis makes of it."""
     generator = np.random.default_rng(0)
     numbers = generator.integers(product.count, size=SMALL)
-    scores = process.score(product.sums(numbers))
+    scores = product.scores(process, numbers)
     pool.add(scores, numbers)
     for start in np.argsort(-scores, kind="stable")[:CLIMBS]:
         number, score = numbers[start], scores[start]
         while True:
             around = product.around(number, generator)
-            found = process.score(product.sums(around))
+            found = product.scores(process, around)
             pool.add(found, around)
             place = int(np.argmax(found))
             if not found[place] > score:
@@ -439,6 +473,9 @@ class _Search:
         self._amplitude = process.amplitude
         self._split = product.split(INNER // product.width)
         self._order, self._model = process.pivoted
+        self._least_cost = product.least_cost
+        self._cost_steps = COST_STEPS if product.cost_range > 0 else 1
+        self._cost_step = product.cost_range / COST_STEPS or 1.0
         duals = self._model[0]
         # What rounding does to a mean, amply.
         self._slack = 1e-9 * math.sqrt(process.amplitude) + 1e-14 * float(np.abs(duals).sum(axis=1).max())
@@ -465,11 +502,18 @@ class _Search:
         inner = np.ascontiguousarray(5.0 * self._product.inner_sums(self._split, columns).T[self._order])
         scores, numbers = np.full(self._pool.count, -np.inf), np.full(self._pool.count, -1, dtype=np.int64)
         first = rows.start * self._split.columns + columns.start
-        required = _required(self._pool.threshold, self._amplitude) - self._slack
+        costs = (*self._product.costs(self._split, rows, columns), self._cost_step)
         self._scan(
-            outer, inner, self._model, required, first, self._split.columns, self._pool.excluded, scores, numbers
+            *(outer, inner, self._model, self._required(), costs, first, self._split.columns),
+            *(self._pool.excluded, scores, numbers),
         )
-        self._pool.add(scores[numbers >= 0], numbers[numbers >= 0])
+        self._pool.add(scores[numbers >= 0] - self._least_cost, numbers[numbers >= 0])
+
+    def _required(self) -> Array:
+        """Returns what a mean must reach, for each step of the cost: shape (cost steps, STEPS + 1)."""
+        threshold = self._pool.threshold + self._least_cost
+        steps = [threshold + step * self._cost_step for step in range(self._cost_steps)]
+        return np.stack([_required(each, self._amplitude) for each in steps]) - self._slack
 
 
 def _pivoted(factor_inverse: Array) -> tuple[Integers, Array, Array]:
@@ -535,6 +579,7 @@ def scan(
     inner: Array,
     model: Model,
     required: Array,
+    costs: Costs,
     first: int,
     stride: int,
     excluded: Integers,
@@ -543,6 +588,7 @@ def scan(
 ) -> int:
     """Does what `lattice_kernels.scan` does, in NumPy."""
     columns = inner.shape[1]
+    row_costs, inner_costs, cost_step = costs
     height = max(1, INNER // inner.size)
     buffers = np.empty((3, height * columns, len(inner)))
     inner = np.ascontiguousarray(inner.T)
@@ -552,14 +598,16 @@ def scan(
         correlation, *spare = buffers[:, : len(piece) * columns]
         np.add(piece[:, None], inner, out=correlation.reshape(len(piece), columns, -1))
         _correlate(correlation, *spare)
-        gains, promising = _promising(correlation, model, required)
+        piece_costs = (row_costs[start : start + height, None] + inner_costs).ravel()
+        gains, promising = _promising(correlation, model, required, (piece_costs / cost_step).astype(np.int64))
         row, column = np.divmod(promising, columns)
         found = first + (row + start) * stride + column
         wanted = ~np.isin(found, excluded)
         promising, found = promising[wanted], found[wanted]
         looks += len(found)
         if len(found):
-            _keep(scores, numbers, _exact(correlation[promising], gains[promising], model), found)
+            exact = _exact(correlation[promising], gains[promising], model) - piece_costs[promising]
+            _keep(scores, numbers, exact, found)
     return looks
 
 
@@ -574,14 +622,15 @@ def _correlate(squares: Array, scaled: Array, decay: Array) -> None:
     squares *= decay
 
 
-def _promising(correlation: Array, model: Model, required: Array) -> tuple[Array, Integers]:
+def _promising(correlation: Array, model: Model, required: Array, cost_steps: Integers) -> tuple[Array, Integers]:
     """Returns the improvements of the means, shape (points, fantasies), and which points are not ruled out."""
     duals, incumbents, reach, _, _ = model
     gains = incumbents - correlation @ duals.T
     near = (correlation * reach).max(axis=1)
     left = np.maximum(1.0 - near * near, 0.0)
     steps = np.minimum((np.sqrt(left) * STEPS).astype(np.int64) + 1, STEPS)
-    return gains, np.flatnonzero(gains.max(axis=1) >= required[steps])
+    least = required[np.minimum(cost_steps, len(required) - 1), steps]
+    return gains, np.flatnonzero(gains.max(axis=1) >= least)
 
 
 def _exact(correlation: Array, gains: Array, model: Model) -> Array:

@@ -14,6 +14,7 @@ __all__ = ["scan"]
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Model = tuple[Array, Array, Array, Array, float]
+Costs = tuple[Array, Array, float]
 
 WIDTH = 128
 """How many points are taken at a time: few enough for the first cache, enough for vector instructions."""
@@ -180,6 +181,7 @@ def scan(
     inner: Array,
     model: Model,
     required: Array,
+    costs: Costs,
     first: int,
     stride: int,
     excluded: Integers,
@@ -194,8 +196,10 @@ def scan(
         model: The process, in units of which a correlation is 1 at most: ``duals`` (fantasies, n), ``incumbents``
             above the mean (fantasies,), ``reach`` (n,), the inverse of the covariance's Cholesky factor times the root
             of the amplitude (n, n), and the amplitude.
-        required: The least improvement of the mean that is worth a look where the deviation is at most this many
-            steps of the prior one: shape (steps + 1,).
+        required: The least improvement of the mean that is worth a look where the cost is at least this many steps and
+            the deviation at most this many steps of the prior one: shape (cost steps, steps + 1).
+        costs: What is taken off the scores, at least 0 in all: of each row (rows,), of each inner point (columns,), and
+            how much a step is.
         first: The number in the lattice of the first row's first point.
         stride: How much further the next row's first point is.
         excluded: The numbers of points that are not wanted, ascending.
@@ -206,6 +210,8 @@ def scan(
         Of how many points the variance was looked at.
     """
     fantasies, looks = len(model[0]), 0
+    row_costs, inner_costs, cost_step = costs
+    last = len(required) - 1
     gains, near = np.empty((fantasies, WIDTH)), np.empty(WIDTH)
     correlation = np.empty(rows.shape[1])
     for place in range(len(rows)):
@@ -214,7 +220,9 @@ def scan(
             _bound(row, inner, start, model, gains, near)
             for point in range(min(WIDTH, inner.shape[1] - start)):
                 column = start + point
-                if not _promises(gains[:, point], 1.0 - near[point] * near[point], required):
+                cost = row_costs[place] + inner_costs[column]
+                least = required[min(int(cost / cost_step), last)]
+                if not _promises(gains[:, point], 1.0 - near[point] * near[point], least):
                     continue
                 number = first + place * stride + column
                 if _holds(excluded, number):
@@ -222,6 +230,6 @@ def scan(
                 looks += 1
                 for observation in range(len(row)):
                     correlation[observation] = _matern(row[observation] + inner[observation, column])
-                score = _score(correlation, gains[:, point], model, required)
-                _insert(scores, numbers, score, number)
+                score = _score(correlation, gains[:, point], model, least)
+                _insert(scores, numbers, score - cost, number)
     return looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcompss.training.data.data_set import DataSet, describe
-from hpcompss.training.data.loading import load_data, load_data_once
+from hpcompss.training.data.loading import load_data, load_data_once, load_folds
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["DataSet", "DataSpecification", "describe", "load_data", "load_data_once"]
+__all__ = ["DataSet", "DataSpecification", "describe", "load_data", "load_data_once", "load_folds"]

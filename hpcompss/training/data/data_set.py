@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class DataSet:
         name: What to call the data, for people.
         joined: Training and validation data as one pair of arrays, where they lie in one file; see
             `training_and_validation`.
+        place: The folder of the cache that holds the training examples, for what is made of them, or None.
     """
 
     x_train: Array
@@ -44,6 +46,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     name: str = ""
     joined: tuple[Array, Array] | None = field(default=None, repr=False)
+    place: Path | None = field(default=None, repr=False)
 
     def portion(self, share: float, seed: int) -> tuple[Array, Array]:
         """Returns x and y of a share of the training data, copied unless it is all, see `split.portion`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["load_data", "load_data_once"]
+__all__ = ["load_data", "load_data_once", "load_folds"]
 
 
 def load_data(specification: DataSpecification, *, cache_directory: str | os.PathLike[str] | None = None) -> DataSet:
@@ -51,3 +51,14 @@ def load_data_once(specification: DataSpecification) -> DataSet:
     takes half a second for a folder of 60,000 images.
     """
     return load_data(specification)
+
+
+def load_folds(specification: DataSpecification, folds: int) -> tuple[DataSet, ...]:
+    """Returns `load_data_once` as a data set for each of so many folds of its training and validation examples.
+
+    Raises:
+        InputError: There are more folds than examples of the smallest class, or see `load_data`.
+    """
+    from hpcompss.training.data.folds import folds_of
+
+    return folds_of(load_data_once(specification), folds, specification.seed)

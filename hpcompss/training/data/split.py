@@ -12,7 +12,7 @@ from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, Entry, 
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["DEFAULT_VALIDATION", "portion", "select", "split"]
+__all__ = ["DEFAULT_VALIDATION", "Positions", "copy_rows", "is_classes", "portion", "select", "split"]
 
 DEFAULT_VALIDATION = 0.2
 SPLIT_VERSION = 1
@@ -70,7 +70,13 @@ def split(specification: DataSpecification, entry: Entry, name: str) -> DataSet:
         class_names=entry.class_names,
         name=name,
         joined=(x, y) if plan.validation else None,
+        place=training.path,
     )
+
+
+def is_classes(y: Array) -> bool:
+    """Returns whether targets are classes, whole numbers of one column, that splits keep in proportion."""
+    return y.dtype.kind == "i" and y.ndim == 1
 
 
 def select(y: Array, count: int, random: np.random.RandomState) -> tuple[Positions, Positions]:
@@ -86,7 +92,7 @@ def select(y: Array, count: int, random: np.random.RandomState) -> tuple[Positio
         random: Draws the order; the legacy generator, whose numbers are the same in every version of NumPy.
     """
     order = random.permutation(len(y))
-    if y.dtype.kind == "i" and y.ndim == 1:
+    if is_classes(y):
         _, classes, sizes = np.unique(y[order], return_inverse=True, return_counts=True)
         by_class = np.argsort(classes, kind="stable")
         position_in_class = np.empty(len(y))
@@ -194,8 +200,12 @@ def _random(seed: int, purpose: str) -> np.random.RandomState:
 
 def _save(source: Entry, part: str, positions: Positions, folder: ArrayFolder, name: str) -> None:
     for axis in "xy":
-        rows = source.array(f"{axis}_{part}")
-        file = folder.open(f"{axis}_{name}", rows.shape[1:], rows.dtype)
-        step = max(1, COPY_BYTES // rows[:1].nbytes)
-        for start in range(0, len(positions), step):
-            file.append(rows[positions[start : start + step]])
+        copy_rows(source.array(f"{axis}_{part}"), positions, folder, f"{axis}_{name}")
+
+
+def copy_rows(rows: Array, positions: Positions, folder: ArrayFolder, name: str) -> None:
+    """Writes the rows at these positions as an array of an entry, a part at a time."""
+    file = folder.open(name, rows.shape[1:], rows.dtype)
+    step = max(1, COPY_BYTES // rows[:1].nbytes)
+    for start in range(0, len(positions), step):
+        file.append(rows[positions[start : start + step]])

@@ -1,0 +1,74 @@
+"""Asynchronous successive halving (ASHA): nobody waits for a level to fill."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+from hpcompss.errors import InputError, nearest
+from hpcompss.fidelity.base import Deciding, Report, Scheduler, Standing, geometric
+
+__all__ = ["AsynchronousPromotion", "AsynchronousStopping", "asha"]
+
+FORMS = ("promotion", "stopping")
+
+
+def asha(low: float, high: float, *, eta: float = 3, form: str = "promotion") -> Scheduler:
+    """Returns ASHA of Li et al. (2020), "A system for massively parallel hyperparameter tuning".
+
+    Args:
+        low: The least budget.
+        high: The full budget.
+        eta: One trial in so many goes on.
+        form: ``"promotion"`` (their algorithm 2): a trial rests at its level until it is among the best there.
+            ``"stopping"``: it is judged once, when it gets there, by those that did before.
+
+    Raises:
+        InputError: The form is unknown, or eta leaves a single level.
+    """
+    levels = geometric(low, high, eta)
+    if form not in FORMS:
+        raise InputError(f"unknown form {form!r}; {nearest(str(form), FORMS)}", key="fidelity.form")
+    return AsynchronousPromotion(levels, eta) if form == "promotion" else AsynchronousStopping(levels, eta)
+
+
+class AsynchronousPromotion(Scheduler):
+    """Of those at a level, the best one in eta goes on if it has not yet; where there is none, a new trial begins."""
+
+    def __init__(self, levels: tuple[float, ...], eta: float) -> None:
+        super().__init__(levels)
+        self._eta = eta
+        self._ranked: list[list[tuple[Standing, int]]] = [[] for _ in levels]
+        self.fewest = math.ceil(eta ** (len(levels) - 1))
+
+    def heed(self, report: Report, rung: int) -> None:
+        """Takes the trial's rank at its level."""
+        bisect.insort(self._ranked[rung], (report.standing, report.number))
+        if rung + 1 == len(self.levels) or report.loss == math.inf:
+            self.drop(report.number)
+
+    def due(self, begun: int | None = None) -> list[tuple[int, float]]:
+        """Returns those that are among the best at their level and have not gone on, the highest level first."""
+        found = []
+        for rung in range(len(self.levels) - 2, -1, -1):
+            best = self._ranked[rung][: int(len(self._ranked[rung]) // self._eta)]
+            for standing, number in best:
+                if standing[1] < math.inf and not self._reaches(number, rung + 1):
+                    found.append((number, self.levels[rung + 1]))
+        return found
+
+
+class AsynchronousStopping(Deciding):
+    """A trial goes on if it is among the best one in eta of those that have reached its level, itself included."""
+
+    def __init__(self, levels: tuple[float, ...], eta: float) -> None:
+        super().__init__(levels)
+        self._eta = eta
+        self._ranked: list[list[tuple[Standing, int]]] = [[] for _ in levels]
+
+    def survives(self, report: Report, rung: int) -> bool:
+        """Returns whether it is; the best of fewer than eta does."""
+        ranked = self._ranked[rung]
+        bisect.insort(ranked, (report.standing, report.number))
+        place = bisect.bisect_left(ranked, (report.standing, report.number))
+        return place < max(1, int(len(ranked) // self._eta))

@@ -1,0 +1,188 @@
+"""The scheduler protocol: how much a new trial is trained, and which of the trained ones go on."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+
+from hpcompss.errors import InputError
+from hpcompss.trial import Stage
+
+__all__ = ["Deciding", "Report", "Scheduler", "Waiting", "check_eta", "geometric"]
+
+Standing = tuple[float, float]
+"""How good a trial is at a level, the least being the best: by how much it breaks constraints, then its loss."""
+
+
+class Waiting(Exception):
+    """Nothing can start before something that runs has finished."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one stage of a trial.
+
+    Attributes:
+        number: The trial's.
+        budget: How much it has been trained now: epochs, or the share of the training data.
+        loss: What is to be minimised; infinite where the stage failed.
+        violation: By how much it breaks constraints, 0 where it keeps to all.
+        ended: Whether further training would change nothing.
+        curve: The loss after each epoch of this stage; empty where there are none.
+    """
+
+    number: int
+    budget: float
+    loss: float
+    violation: float = 0.0
+    ended: bool = False
+    curve: tuple[float, ...] = ()
+
+    @property
+    def standing(self) -> Standing:
+        """How good it is, the least being the best."""
+        return (self.violation, self.loss) if self.loss < math.inf else (math.inf, math.inf)
+
+
+class Scheduler(abc.ABC):
+    """Says who trains how long. It knows nothing but the reports it was given, in their order, and what goes on.
+
+    Args:
+        levels: The budgets at which trials are compared, ascending; the last is the full one.
+
+    Attributes:
+        levels: The same.
+        rungs: For each level the standing of every trial that has reached it, by its number.
+    """
+
+    fewest = 1
+    """How many trials it takes for one of them to be trained to the end."""
+
+    def __init__(self, levels: tuple[float, ...]) -> None:
+        self.levels = levels
+        self.rungs: list[dict[int, Standing]] = [{} for _ in levels]
+        self._going: set[int] = set()
+        self._ended: set[int] = set()
+        self._gone: set[int] = set()
+        self._dropped: list[int] = []
+
+    def first(self, number: int) -> float:
+        """Returns the budget that trial ``number`` is first trained with."""
+        return self.levels[0]
+
+    def stage(self, budget: float, since: float = 0) -> Stage:
+        """Returns the part of a trial that ends at a budget, after it was trained with another one before."""
+        if isinstance(self.levels[0], int):
+            return Stage(epochs=int(budget), since=int(since), keeps=budget < self.levels[-1])
+        return Stage(share=budget)
+
+    def budget(self, stage: Stage) -> float:
+        """Returns the budget that a part of a trial ends at."""
+        return next(iter(stage.budget.values()))
+
+    def report(self, report: Report) -> None:
+        """Takes in what came of a stage; each level of a trial counts once."""
+        rung = self.levels.index(report.budget)
+        self._going.discard(report.number)
+        if report.ended:
+            self._ended.add(report.number)
+        if report.number not in self.rungs[rung]:
+            self.rungs[rung][report.number] = report.standing
+            self.heed(report, rung)
+
+    @abc.abstractmethod
+    def heed(self, report: Report, rung: int) -> None:
+        """Does what a report at a level asks for."""
+
+    @abc.abstractmethod
+    def due(self, begun: int | None = None) -> list[tuple[int, float]]:
+        """Returns the trials that should go on now and to which budget, the most promising first.
+
+        Args:
+            begun: How many trials have begun, where no more will as far as is known.
+        """
+
+    def dropped(self) -> list[int]:
+        """Returns the trials of which it has turned out, since this was asked last, that they do not go on."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def drop(self, number: int) -> None:
+        """Takes note that a trial does not go on."""
+        if number not in self._gone:
+            self._gone.add(number)
+            self._dropped.append(number)
+
+    def promise(self, number: int) -> tuple[int, float, float]:
+        """Returns how likely a trial is to go on, the greatest being the likeliest: by its level, then by its rank."""
+        rung = max((rung for rung, there in enumerate(self.rungs) if number in there), default=0)
+        violation, loss = self.rungs[rung].get(number, (math.inf, math.inf))
+        return rung, -violation, -loss
+
+    def begin(self, number: int) -> None:
+        """Takes note that a trial goes on, so that it is not due any more."""
+        self._going.add(number)
+        self._gone.discard(number)
+
+    def give_back(self, number: int) -> None:
+        """Takes note that a stage was interrupted: it is due again."""
+        self._going.discard(number)
+
+    def _reaches(self, number: int, rung: int) -> bool:
+        """Returns whether a trial is at a level or on the way there; one that has ended is there at once."""
+        if number not in self.rungs[rung] and number in self._ended:
+            # More training would change nothing, so it stands there as it stood below.
+            violation, loss = self.rungs[rung - 1][number]
+            self.report(Report(number, self.levels[rung], loss, violation, ended=True))
+        return number in self.rungs[rung] or number in self._going
+
+
+class Deciding(Scheduler):
+    """A scheduler that decides as soon as a trial reports whether that one goes on."""
+
+    def __init__(self, levels: tuple[float, ...]) -> None:
+        super().__init__(levels)
+        self._continuing: dict[int, int] = {}
+
+    @abc.abstractmethod
+    def survives(self, report: Report, rung: int) -> bool:
+        """Returns whether a trial that has just reported at a level should go on."""
+
+    def heed(self, report: Report, rung: int) -> None:
+        """Decides."""
+        self._continuing.pop(report.number, None)
+        survives = self.survives(report, rung)
+        if survives and rung + 1 < len(self.levels) and report.loss < math.inf and not report.ended:
+            self._continuing[report.number] = rung + 1
+        else:
+            self.drop(report.number)
+
+    def due(self, begun: int | None = None) -> list[tuple[int, float]]:
+        """Returns those that were let go on, in the order of their reports."""
+        return [(number, self.levels[rung]) for number, rung in self._continuing.items() if number not in self._going]
+
+
+def geometric(low: float, high: float, eta: float) -> tuple[float, ...]:
+    """Returns budgets from at least ``low`` up to ``high``, each ``eta`` times the one before.
+
+    Whole numbers, epochs, are rounded. Raises `InputError` where there is only one.
+    """
+    check_eta(eta)
+    whole = isinstance(low, int)
+    budgets: list[float] = []
+    budget = float(high)
+    while budget >= low * (1 - 1e-9):
+        budgets.append(round(budget) if whole else budget)
+        budget /= eta
+    if len(budgets) < 2:
+        name = "min_epochs" if whole else "min_share"
+        message = f"{low:g} times eta ({eta:g}) is above {high:g}, so that nothing could be stopped early: lower {name}"
+        raise InputError(message, key=f"fidelity.{name}")
+    return tuple(sorted(set(budgets)))
+
+
+def check_eta(eta: object) -> None:
+    """Raises `InputError` where eta is not above 1."""
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 1 < eta < math.inf:
+        raise InputError(f"eta is a number above 1, for one trial in eta goes on, not {eta!r}", key="fidelity.eta")

@@ -1,0 +1,317 @@
+"""Studies whose trials are trained in stages: ask and tell, the journal, the loop, the sampler's history."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from hpcompss.engines.simulated import Simulated
+from hpcompss.errors import InputError
+from hpcompss.fidelity import Waiting
+from hpcompss.graph import FunctionGraph
+from hpcompss.loop import Loop
+from hpcompss.report.export import as_csv, as_plain
+from hpcompss.samplers import History
+from hpcompss.space import Float, Int, Space
+from hpcompss.stopping import StopRules
+from hpcompss.study import Study
+from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
+from hpcompss.workflow import load_workflow, make_workflow
+
+SCHEDULERS = ["successive_halving", "hyperband", "asha", "median", "extrapolation"]
+
+
+def space():
+    return Space([Float("x", 0, 1), Int("y", 0, 9)])
+
+
+def made(scheduler="asha", **settings):
+    fidelity = {"scheduler": scheduler, "min_epochs": 1, "max_epochs": 9}
+    return Study(space(), **{"sampler": "random", "seed": 3, "metric": "loss", "fidelity": fidelity, **settings})
+
+
+def train(values, epochs):
+    return {"loss": (values["x"] - 0.3) ** 2 + 1 / epochs, "epochs": float(epochs)}
+
+
+def simulated(workers=4):
+    return Simulated(workers, lambda function, result: result.metrics["epochs"], cost=0.0, submission=0.0)
+
+
+def searched(study, trials, engine=None, **rules):
+    with engine or simulated() as where:
+        Loop(study, where, FunctionGraph(train, study.metric), StopRules(trials, **rules)).run()
+    return study
+
+
+def records(folder, event):
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["event"] == event]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_any_sampler_feeds_any_scheduler(scheduler, sampler):
+    study = searched(made(scheduler, sampler=sampler), 20)
+    assert study.stopped == "all 20 trials are done"
+    assert study.finished == study.completed == 20
+    budgets = [trial.result.budget for trial in study.trials]
+    assert max(budgets) == 9
+    assert study.best.result.budget == 9
+    assert len(study.history) == 20
+    assert sorted(study.history.fidelities) == sorted(budget / 9 for budget in budgets)
+
+
+def test_ask_hands_out_stages_and_waits():
+    study = made("successive_halving")
+    trials = [study.ask() for _ in range(9)]
+    assert {(trial.stage.epochs, trial.stage.since) for trial in trials} == {(1, 0)}
+    for trial in trials:
+        study.tell(trial, train(trial.configuration, 1))
+    again = [study.ask() for _ in range(3)]
+    assert [(trial.stage.epochs, trial.stage.since) for trial in again] == [(3, 1)] * 3
+    best = sorted(trials, key=lambda trial: train(trial.configuration, 1)["loss"])[:3]
+    assert [trial.number for trial in again] == [trial.number for trial in best]
+    assert study.pending == []
+    assert study.completed == 9
+    with pytest.raises(Waiting):
+        study.suggest(last=True)
+
+
+def test_a_study_that_is_loaded_is_as_it_was(tmp_path):
+    study = searched(made(directory=tmp_path / "s"), 20)
+    study.close()
+    loaded = Study.load(tmp_path / "s")
+    assert loaded.trials == study.trials
+    assert loaded.best == study.best
+    assert loaded.scheduler.rungs == study.scheduler.rungs
+    assert np.array_equal(loaded.history.losses, study.history.losses)
+    continued = records(tmp_path / "s", "continue")
+    assert continued and {record["budget"] for record in continued} == {3, 9}
+    assert len(records(tmp_path / "s", "tell")) == 20 + len(continued)
+
+
+def test_a_stage_that_was_interrupted_is_done_again_and_nothing_else(tmp_path):
+    searched(made(directory=tmp_path / "s"), 20).close()
+    journal = tmp_path / "s" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    last = max(place for place, line in enumerate(lines) if '"budget": 3' in line and '"tell"' in line)
+    lost = json.loads(lines[last])
+    journal.write_text("".join(lines[:last]))
+    with Study.resume(tmp_path / "s") as study:
+        trial = study.trials[lost["number"]]
+        assert (trial.state, trial.result.budget, study.interrupted) == (TrialState.COMPLETE, 1, 0)
+        before = len(lines[:last])
+        searched(study, 20)
+        assert study.trials[lost["number"]].result.budget >= 3
+    again = [json.loads(line) for line in journal.read_text().splitlines()[before:]]
+    assert next(each for each in again if each["event"] == "tell" and each["number"] == lost["number"])["budget"] == 3
+
+
+def test_more_trials_on_resume(tmp_path):
+    searched(made(directory=tmp_path / "s"), 12).close()
+    with Study.resume(tmp_path / "s") as study:
+        searched(study, 30)
+        assert study.finished == 30
+        assert study.stopped == "all 30 trials are done"
+
+
+def test_what_fails_when_it_goes_on_keeps_what_it_had():
+    study = made("successive_halving")
+    for trial in [study.ask() for _ in range(9)]:
+        study.tell(trial, train(trial.configuration, 1))
+    trial = study.ask()
+    study.tell(trial, failure="out of memory")
+    known = study.trials[trial.number]
+    assert (known.state, known.result.budget) == (TrialState.COMPLETE, 1)
+    assert known.result.warnings == ("training it up to epoch 3 failed: out of memory",)
+    assert (study.failed, study.completed) == (0, 9)
+    others = [study.ask() for _ in range(2)]
+    for other in others:
+        study.tell(other, train(other.configuration, 3))
+    assert study.ask().number == others[0].number
+
+
+def test_the_seconds_of_stages_are_added_up():
+    study = made("successive_halving")
+    for trial in [study.ask() for _ in range(9)]:
+        study.record(trial.number, Result(trial.configuration["x"], seconds=2.0))
+    trial = study.ask()
+    study.record(trial.number, Result(0.5, seconds=5.0))
+    assert study.trials[trial.number].result.seconds == 7.0
+
+
+def test_a_value_that_gets_worse_may_lose_the_lead():
+    study = made("successive_halving")
+    trials = [study.ask() for _ in range(9)]
+    for trial in trials:
+        study.tell(trial, float(trial.number))
+    assert study.best.number == 0
+    trial = study.ask()
+    assert trial.number == 0
+    assert study.best.number == 0
+    study.tell(trial, 5.0)
+    assert study.best.number == 1
+
+
+def test_constraints_of_trials_that_go_on():
+    study = made("successive_halving", constraints={"size": {"max": 5}})
+    for trial in [study.ask() for _ in range(9)]:
+        study.tell(trial, {"loss": float(trial.number), "size": 9.0 if trial.number < 3 else 1.0})
+    assert (study.feasible, study.best.number) == (6, 3)
+    trial = study.ask()
+    study.tell(trial, {"loss": 0.5, "size": 9.0})
+    assert (trial.number, study.feasible, study.best.number) == (3, 5, 4)
+
+
+def test_the_curves_of_the_stages_are_one(tmp_path):
+    study = made("successive_halving", directory=tmp_path / "s")
+    for trial in [study.ask() for _ in range(9)]:
+        study.record(trial.number, Result(1.0 * trial.number, curves={"loss": [1.0]}, budget=1))
+    trial = study.ask()
+    study.record(trial.number, Result(0.5, curves={"loss": [0.7, 0.5]}, budget=3))
+    study.flush()
+    assert as_plain(study)["trials"][trial.number]["curves"] == {"loss": [1.0, 0.7, 0.5]}
+    trial = study.ask()
+    study.record(trial.number, Result(0.5, curves={"loss": [0.9, 0.8, 0.6]}, budget=3))  # it had to begin anew
+    study.flush()
+    assert as_plain(study)["trials"][trial.number]["curves"] == {"loss": [0.9, 0.8, 0.6]}
+    rows = list(csv.DictReader(io.StringIO(as_csv(study))))
+    assert [row["budget"] for row in rows].count("3") == 2
+
+
+def test_shares_of_the_data():
+    fidelity = {"scheduler": "successive_halving", "min_share": 0.1, "eta": 3}
+    study = Study(space(), sampler="random", seed=1, metric="loss", fidelity=fidelity)
+    shares = []
+
+    def train_on(values, share):
+        shares.append(share)
+        return {"loss": values["x"], "epochs": 1.0}
+
+    with simulated() as engine:
+        Loop(study, engine, FunctionGraph(train_on, "loss"), StopRules(9)).run()
+    assert sorted({round(share, 3) for share in shares}) == [0.111, 0.333, 1.0]
+    assert study.best.result.budget == 1.0
+
+
+def test_losses_at_less_than_the_full_budget_are_adjusted():
+    history = History(space(), "minimize")
+
+    def told(number, value, share):
+        result = Result(value)
+        history.append(Trial(number, {"x": number / 10, "y": 0}, TrialState.COMPLETE, result), fidelity=share)
+
+    for number, value in enumerate([0.9, 0.8, 0.7, 0.95]):
+        told(number, value, 0.1)
+    assert history.losses.tolist() == [0.9, 0.8, 0.7, 0.95]
+    told(0, 0.6, 0.5)
+    told(1, 0.6, 0.5)
+    told(1, 0.5, 1.0)
+    assert np.allclose(history.losses, [0.5, 0.5, 0.7 - 0.25 - 0.1, 0.95 - 0.25 - 0.1])
+    assert history.fidelities.tolist() == [0.5, 1.0, 0.1, 0.1]
+    assert history.best == 0.5
+    assert np.allclose(history.copy().losses, history.losses)
+
+
+def test_patience_counts_trials_not_stages():
+    study = made("successive_halving", sampler="random")
+    searched(study, 200, simulated(1), patience=15)
+    assert "no improvement in the last 15 trials" in study.stopped
+
+
+def test_the_target_may_be_reached_when_a_trial_goes_on():
+    study = searched(made("asha"), 200, simulated(1), target=0.2)
+    assert study.stopped.startswith("the target 0.2 is reached")
+    assert study.best.result.budget == 9
+
+
+def test_a_finite_space_is_searched_to_its_end():
+    fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 9}
+    study = Study(Space([Int("x", 0, 4)]), sampler="random", seed=1, metric="loss", fidelity=fidelity)
+    searched(study, None)
+    assert study.finished == 5
+    assert study.stopped == "the space is exhausted: all 5 configurations were tried"
+    assert study.best.result.budget == 9
+
+
+def test_failed_first_trials_and_failed_stages_reach_the_history_once():
+    study = made("successive_halving")
+    for trial in [study.ask() for _ in range(9)]:
+        if trial.number < 2:
+            study.record(trial.number, Result(None, failure=Failure(FailureKind.EXCEPTION, "no")))
+        else:
+            study.tell(trial, float(trial.number))
+    trial = study.ask()
+    study.tell(trial, failure="later")
+    assert len(study.history) == 9
+    assert int(study.history.failed.sum()) == 2
+    assert math.isfinite(study.history.losses[trial.number])
+
+
+def test_asha_keeps_many_workers_busy():
+    study = made("asha", sampler="random")
+    with simulated(64) as engine:
+        Loop(study, engine, FunctionGraph(train, "loss"), StopRules(1000)).run()
+        starts = sorted(begin for begin, _ in engine.spans)
+        until = starts[-1]
+        busy = sum(min(end, until) - begin for begin, end in engine.spans)
+    assert busy / (64 * until) > 0.95
+
+
+# The workflow
+
+
+def function_workflow(**sections):
+    space = {"x": {"type": "Float", "min_value": 0.0, "max_value": 1.0}}
+    return {"function": train, "space": space, "objective": "loss", "search": {"trials": 27}, **sections}
+
+
+def test_the_workflow_states_the_scheduler():
+    made = make_workflow(function_workflow(fidelity={"scheduler": "asha", "max_epochs": 27, "eta": 3}))
+    assert made.scheduling() == {"scheduler": "asha", "max_epochs": 27, "eta": 3}
+    assert make_workflow(function_workflow(fidelity="none")).scheduling() is None
+    epochs = make_workflow(function_workflow(fidelity="hyperband", training={"epochs": 27}))
+    assert epochs.scheduling() == {"scheduler": "hyperband", "max_epochs": 27}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "fidelity: {scheduler: ahsa, max_epochs: 9}",
+            "unknown scheduler 'ahsa'; did you mean 'asha'?",
+        ),
+        ("fidelity: {scheduler: asha, max_epoch: 9}", "unknown key 'max_epoch'; did you mean 'max_epochs'?"),
+        ("fidelity: {scheduler: asha, max_epochs: 9, eta: 1}", "fidelity.eta: eta is a number above 1"),
+        ("fidelity: {scheduler: asha, min_epochs: 10, max_epochs: 9}", "min_epochs (10) is above max_epochs (9)"),
+        ("fidelity: {scheduler: median, max_epochs: 9, eta: 3}", "the median scheduler has no option 'eta'"),
+        (
+            "fidelity: {scheduler: hyperband, max_epochs: 81}",
+            "needs at least 81 trials to train one of them to the end",
+        ),
+        ("fidelity: asha", "the greatest number of epochs is not known: give max_epochs"),
+        ("fidelity: {scheduler: asha, max_epochs: 9}\ntraining: {epochs: 8}", "is not what training.epochs says (8)"),
+    ],
+)
+def test_bad_workflows_name_the_line(tmp_path, line, message):
+    file = tmp_path / "study.yaml"
+    (tmp_path / "f.py").write_text("def f(values, epochs): return values['x']")
+    file.write_text(
+        "function: f.py:f\nspace: {x: {type: Float, min_value: 0, max_value: 1}}\nobjective: {metric: loss}\n"
+        f"search: {{trials: 30}}\n{line}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_workflow(file)
+    assert message in str(caught.value)
+    assert f"{file}:5" in str(caught.value)
+
+
+def test_the_lagged_order_has_no_scheduler():
+    with pytest.raises(InputError, match="take order: eager, or leave the scheduler out"):
+        made(lag=4)

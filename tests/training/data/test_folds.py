@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcompss.errors import InputError
+from hpcompss.training.data import DataSpecification, load_data
+from hpcompss.training.data.folds import assign_folds, folds_of
+
+
+def numbered(count, classes=4):
+    """Rows whose feature is their number, and their class."""
+    numbers = np.arange(count)
+    return numbers, numbers % classes
+
+
+def folds_at(path, folds, seed=0, **settings):
+    return folds_of(load_data(DataSpecification(path=path, **settings)), folds, seed)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    folds=st.integers(2, 9),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_each_fold_has_its_share_of_each_class(sizes, folds, seed):
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    parts = assign_folds(y, folds, np.random.RandomState(seed))
+    assert sorted(np.concatenate(parts)) == list(range(len(y)))
+    counts = np.array([np.bincount(y[part], minlength=len(sizes)) for part in parts])
+    assert np.all(np.ptp(counts, axis=0) <= 1)
+    assert np.ptp(counts.sum(axis=1)) <= 1
+
+
+@pytest.mark.parametrize("folds", [2, 3, 7])
+def test_each_row_is_validated_with_once_and_else_trained_on(archive_of, folds):
+    x, y = numbered(53)
+    path = archive_of(x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
+    made = folds_at(path, folds)
+    assert sorted(np.concatenate([fold.x_val for fold in made])) == list(range(50))
+    for fold in made:
+        assert sorted([*fold.x_train, *fold.x_val]) == list(range(50))
+        np.testing.assert_array_equal(fold.x_train % 4, fold.y_train)
+        np.testing.assert_array_equal(fold.x_val % 4, fold.y_val)
+        np.testing.assert_array_equal(fold.x_test, [50, 51, 52])
+        assert all(isinstance(array, np.memmap) for array in (fold.x_train, fold.y_train, fold.x_val, fold.y_val))
+
+
+def test_a_validation_set_of_the_source_is_among_the_folds(archive_of):
+    x, y = numbered(40)
+    path = archive_of(x_train=x[:30], y_train=y[:30], x_val=x[30:], y_val=y[30:])
+    assert sorted(np.concatenate([fold.x_val for fold in folds_at(path, 4)])) == list(range(40))
+
+
+def test_the_seed_decides_the_folds(archive_of):
+    x, y = numbered(40)
+    path = archive_of(x_train=x, y_train=y)
+    first, same, other = (folds_at(path, 4, seed)[0].x_val.tolist() for seed in (0, 0, 1))
+    assert first == same != other
+
+
+def test_the_folds_of_a_seed_stay_what_they_were(archive_of):
+    x, y = numbered(12, 2)
+    path = archive_of(x_train=x, y_train=y)
+    assert [fold.x_val.tolist() for fold in folds_at(path, 3, 7)] == [[7, 5, 10, 8], [3, 1, 0, 2], [6, 4, 9, 11]]
+
+
+def test_the_folds_are_made_once(archive_of, monkeypatch):
+    x, y = numbered(40)
+    path = archive_of(x_train=x, y_train=y)
+    folds_at(path, 4)
+    monkeypatch.setattr("hpcompss.training.data.folds.assign_folds", None)
+    assert len(folds_at(path, 4)) == 4
+
+
+@pytest.mark.parametrize("y", [np.linspace(0, 1, 10), np.arange(20).reshape(10, 2) % 2])
+def test_targets_that_are_no_classes_have_plain_folds(archive_of, y):
+    made = folds_at(archive_of(x_train=np.arange(10), y_train=y), 5)
+    assert sorted(np.concatenate([fold.x_val for fold in made])) == list(range(10))
+
+
+def test_more_folds_than_the_smallest_class_has_rows(archive_of):
+    y = np.array([0] * 20 + [1] * 4)
+    with pytest.raises(InputError) as caught:
+        folds_at(archive_of(x_train=np.arange(24), y_train=y), 5)
+    assert caught.value.key == "training.folds"
+    assert caught.value.message == (
+        "5 folds are asked for, but the class 1 has only 4 training and validation examples: take at most 4 folds, or "
+        "add examples"
+    )
+    assert len(folds_at(archive_of(x_train=np.arange(24), y_train=y), 4)) == 4
+
+
+def test_the_smallest_class_is_named(class_folders):
+    with pytest.raises(InputError, match=r"the class 'cat' has only 10 training and validation examples"):
+        folds_at(class_folders, 11)
+
+
+def test_more_folds_than_rows(archive_of):
+    with pytest.raises(InputError, match="there are only 3 training and validation examples: take at most 3 folds"):
+        folds_at(archive_of(x_train=np.arange(3), y_train=np.linspace(0, 1, 3)), 4)
