@@ -11,7 +11,7 @@ from scipy import special
 
 from hpcompss.samplers.cost import Cost, CostModel
 from hpcompss.study import Study
-from hpcompss.trial import Trial
+from hpcompss.trial import Configuration, Trial
 
 __all__ = ["Forecast", "expected_rest", "time_to_finish"]
 
@@ -47,6 +47,15 @@ class Forecast:
         """Whether it is known by now that some configurations take longer than others."""
         cost = self._model.after(self._study.history)
         return cost is not None and cost.posterior is not None
+
+    def seconds(self, configurations: Sequence[Configuration]) -> list[float] | None:
+        """Returns the seconds that trials of configurations will run, or None while nothing is known."""
+        cost = self._model.after(self._study.history)
+        if cost is None or not configurations:
+            return None
+        units = np.array([self._study.space.encode(each) for each in configurations])
+        seconds: list[float] = np.exp(cost(cost.points_of(units))).tolist()
+        return seconds
 
     def longest_first(self, trials: Sequence[Trial]) -> list[Trial]:
         """Returns trials by their predicted seconds, the longest first; in their order while nothing is known."""

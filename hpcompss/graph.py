@@ -6,6 +6,7 @@ import contextlib
 import filecmp
 import heapq
 import itertools
+import math
 import os
 import re
 import shutil
@@ -19,14 +20,33 @@ from hpcompss.constraints import total_violation
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
 from hpcompss.fidelity import Scheduler
+from hpcompss.fidelity.brackets import Bracket, Brackets
 from hpcompss.study import Study
-from hpcompss.tasks.evaluate import evaluate, evaluate_suggested
-from hpcompss.tasks.folds import reduce_folds, reduce_folds_suggested, train_fold, train_fold_suggested
+from hpcompss.tasks.evaluate import evaluate, evaluate_promoted, evaluate_suggested
+from hpcompss.tasks.folds import (
+    reduce_folds,
+    reduce_folds_promoted,
+    reduce_folds_suggested,
+    train_fold,
+    train_fold_promoted,
+    train_fold_suggested,
+)
+from hpcompss.tasks.promote import promote, record_promoted
 from hpcompss.tasks.reduce import reduce_trial
 from hpcompss.tasks.suggest import SearchState, suggest
-from hpcompss.tasks.train import REFIT, model_path, train, train_suggested
+from hpcompss.tasks.train import REFIT, model_path, train, train_promoted, train_suggested
 from hpcompss.training.checkpoint import checkpoints_size, numbers_of_checkpoints, remove_checkpoints
-from hpcompss.trial import Configuration, Resources, Trial, TrialState, is_finished
+from hpcompss.trial import (
+    Configuration,
+    Failure,
+    FailureKind,
+    Resources,
+    Result,
+    Stage,
+    Trial,
+    TrialState,
+    is_finished,
+)
 
 if TYPE_CHECKING:
     from hpcompss.training.job import Job
@@ -91,6 +111,24 @@ class TrialGraph(Protocol):
     ) -> TrialTasks:
         """Submits the training tasks of a trial whose configuration a task gives; the record is its `Result`."""
 
+    def submit_promoted(
+        self,
+        engine: Engine,
+        study: Study,
+        chosen: tuple[Future, int, Mapping[int, Result]],
+        stage: Stage,
+        resources: Resources,
+    ) -> TrialTasks:
+        """Submits the training tasks of a trial that goes on; which it is a task decides.
+
+        Args:
+            engine: Where to run.
+            study: The study.
+            chosen: Those that go on, the place of this one among them, and what is known of some already.
+            stage: How far it is trained.
+            resources: What it asks for.
+        """
+
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Does what finished trials leave to be done, once the journal has them."""
 
@@ -118,7 +156,20 @@ class FunctionGraph:
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
     ) -> TrialTasks:
         """Submits the trial's one training task."""
-        task = engine.submit(evaluate_suggested, self._function, state, self._metric, resources=resources)
+        stage = study.trials[number].stage
+        task = engine.submit(evaluate_suggested, self._function, state, self._metric, stage, resources=resources)
+        return TrialTasks((task,), task)
+
+    def submit_promoted(
+        self,
+        engine: Engine,
+        study: Study,
+        chosen: tuple[Future, int, Mapping[int, Result]],
+        stage: Stage,
+        resources: Resources,
+    ) -> TrialTasks:
+        """Submits the trial's one training task."""
+        task = engine.submit(*(evaluate_promoted, self._function, *chosen, self._metric, stage), resources=resources)
         return TrialTasks((task,), task)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
@@ -173,18 +224,40 @@ class KerasGraph:
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
     ) -> TrialTasks:
         """Submits the trial's tasks, which keep its model unless what counts by then beats it."""
-        folder = study.directory
+        folder, stage = study.directory, study.trials[number].stage
         if self._job.parts == 1:
-            task = engine.submit(train_suggested, self._job, number, state, folder, resources=resources)
+            task = engine.submit(train_suggested, self._job, number, state, folder, stage, resources=resources)
             return TrialTasks((task,), task)
         trainings: list[Future] = []
-        for job, earlier in self._folds(trainings):
-            task = engine.submit(train_fold_suggested, job, number, state, folder, earlier, resources=resources)
+        for job, earlier in self._folds([] if stage.budget else trainings):
+            task = engine.submit(train_fold_suggested, job, number, state, folder, earlier, stage, resources=resources)
             trainings.append(task)
         record = engine.submit(
             *(reduce_folds_suggested, self._job, number, state, folder, trainings),
             resources=unlimited(resources),
             light=True,
+        )
+        return TrialTasks(tuple(trainings), record)
+
+    def submit_promoted(
+        self,
+        engine: Engine,
+        study: Study,
+        chosen: tuple[Future, int, Mapping[int, Result]],
+        stage: Stage,
+        resources: Resources,
+    ) -> TrialTasks:
+        """Submits the trial's tasks, which keep its model."""
+        folder = study.directory
+        if self._job.parts == 1:
+            task = engine.submit(train_promoted, self._job, *chosen, folder, stage, resources=resources)
+            return TrialTasks((task,), task)
+        trainings = [
+            engine.submit(train_fold_promoted, job, *chosen, folder, stage, resources=resources)
+            for job, _ in self._folds([])
+        ]
+        record = engine.submit(
+            *(reduce_folds_promoted, self._job, *chosen, folder, trainings), resources=unlimited(resources), light=True
         )
         return TrialTasks(tuple(trainings), record)
 
@@ -197,6 +270,7 @@ class KerasGraph:
         """Keeps the best models and removes those they have beaten, and checkpoints that nothing goes on from."""
         keep_best_models(study, self._job.kept)
         if study.directory is not None and study.scheduler is not None:
+            study.due()
             for trial in finished:
                 remove_checkpoints(study.directory, trial.number, keep=[trial.stage.epochs or 0])
             for number in study.scheduler.dropped():
@@ -216,11 +290,18 @@ class Chain:
 
     Trials that finished before, in a study that is resumed, take part with what is known of them.
 
+    With a scheduler each bracket is submitted with all of its levels: a reduction takes the records of one level and
+    gives those that go on, for whose places the tasks of the next level are there already. What came of them counts for
+    suggestions from the second bracket after theirs on, so that none waits for the longest of them.
+
     Args:
         engine: Where to run.
         study: The study, with a lag; its trials so far.
         graph: How a trial is trained.
         resources: What one trial asks for.
+
+    Attributes:
+        promoted: The stages of trials that go on, with their tasks, that were submitted since the loop took them last.
     """
 
     def __init__(self, engine: Engine, study: Study, graph: TrialGraph, resources: Resources) -> None:
@@ -232,30 +313,127 @@ class Chain:
         self._resources = resources
         self._light = unlimited(resources)
         self._lag = study.lag
-        finished = list(itertools.takewhile(is_finished, study.trials))
+        self._brackets = study.scheduler if isinstance(study.scheduler, Brackets) else None
+        self.promoted: list[tuple[Stage, TrialTasks]] = []
+        self._first: dict[int, list[Trial | Future]] = {}
+        self._later: dict[int, list[Trial | Future]] = {}
+        finished = [study.stages(trial.number)[0] for trial in itertools.takewhile(is_finished, study.trials)]
         self._next = len(finished)
+        full = None if self._brackets is None else self._brackets.levels[-1]
         self._state: SearchState | Future = SearchState.after(
-            study.sampler, study.prior, finished, self._lag, study.initial
+            *(study.sampler, study.prior, finished, self._lag, study.initial, full), self._take_up(finished)
         )
         self._records: deque[Trial | Future] = deque(finished[-self._lag :], maxlen=self._lag)
+
+    def _take_up(self, finished: Sequence[Trial]) -> list[Trial]:
+        """Takes in the brackets of a study that is resumed, and returns what came of promoted trials and counts."""
+        counting: list[Trial] = []
+        brackets = self._brackets
+        for trial in finished if brackets is not None else ():
+            self._add_to_bracket(trial.number, trial)
+        for index, later in list(self._later.items()):
+            known = [each for each in later if isinstance(each, Trial)]
+            if brackets is not None and brackets.begin_of(index + 2) < len(finished) and len(known) == len(later):
+                counting += known
+                del self._later[index]
+        return counting
 
     def submit(self, number: int) -> TrialTasks:
         """Submits the tasks of a trial. The numbers of the trials that have not finished must come in order."""
         while self._next < number:
-            known = self._study.trials[self._next]
+            known = self._study.stages(self._next)[0]
             self._suggest(known.configuration)
-            self._records.append(known)
-            self._next += 1
+            self._keep(known)
+        stage = self._study.trials[number].stage
         state = self._suggest(None)
         tasks = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
-        record = self._engine.submit(reduce_trial, state, tasks.record, resources=self._light, light=True)
-        self._records.append(record)
-        self._next += 1
+        budget = None if self._brackets is None else self._brackets.budget(stage)
+        record = self._engine.submit(reduce_trial, state, tasks.record, budget, resources=self._light, light=True)
+        self._keep(record)
         return TrialTasks(tasks.trainings, record, between=(tasks.record,))
+
+    def close(self) -> None:
+        """Submits what goes on of a last bracket that has fewer trials than it could have."""
+        while self._next < self._study.started:
+            known = self._study.stages(self._next)[0]
+            self._suggest(known.configuration)
+            self._keep(known)
+        if self._brackets is not None and self._next:
+            bracket = self._brackets.bracket(self._next - 1)
+            if bracket.index in self._first:
+                self._promote(bracket, self._first.pop(bracket.index))
+
+    def _keep(self, record: Trial | Future) -> None:
+        self._records.append(record)
+        if self._brackets is not None:
+            self._add_to_bracket(self._next, record)
+        self._next += 1
+
+    def _add_to_bracket(self, number: int, record: Trial | Future) -> None:
+        if self._brackets is None:
+            return
+        bracket = self._brackets.bracket(number)
+        first = self._first.setdefault(bracket.index, [])
+        first.append(record)
+        if len(first) == bracket.size:
+            self._promote(bracket, self._first.pop(bracket.index))
+
+    def _promote(self, bracket: Bracket, group: Sequence[Trial | Future]) -> None:
+        """Submits all levels of a bracket after the first, or takes what is known of them."""
+        brackets, study = self._brackets, self._study
+        if brackets is None:
+            return
+        if all(isinstance(each, Trial) for each in group) and brackets.is_done(bracket):
+            stages = [study.stages(number)[1:] for number in bracket.numbers]
+            self._later[bracket.index] = [stage for each in stages for stage in each]
+            return
+        later: list[Trial | Future] = []
+        for rung, count in enumerate(brackets.survivors(bracket, len(group)), start=bracket.rung + 1):
+            budget, before = brackets.levels[rung], brackets.levels[rung - 1]
+            stage = brackets.stage(budget, since=before)
+            best = self._engine.submit(
+                *(promote, list(group), count, study.direction, study.constraints), resources=self._light, light=True
+            )
+            known = self._known(bracket, budget)
+            group = []
+            for place in range(count):
+                tasks = self._graph.submit_promoted(
+                    *(self._engine, study, (best, place, known), stage, self._resources)
+                )
+                record = self._engine.submit(
+                    *(record_promoted, best, place, tasks.record, study.constraints, budget),
+                    resources=self._light,
+                    light=True,
+                )
+                self.promoted.append((stage, TrialTasks(tasks.trainings, record, between=(tasks.record,))))
+                group.append(record)
+            later += group
+        self._later[bracket.index] = later
+
+    def _known(self, bracket: Bracket, budget: float) -> dict[int, Result]:
+        """Returns what came of the trials of a bracket at a level, in a study that is resumed."""
+        known: dict[int, Result] = {}
+        brackets = self._brackets
+        if brackets is None:
+            return known
+        standings = brackets.rungs[brackets.levels.index(budget)]
+        for number in bracket.numbers[: max(0, self._study.started - bracket.begin)]:
+            for trial in self._study.stages(number)[1:]:
+                if trial.result is not None and brackets.budget(trial.stage) == budget:
+                    failed = Result(None, failure=Failure(FailureKind.EXCEPTION, "it failed before"))
+                    known[number] = trial.result if standings[number][1] < math.inf else failed
+        return known
 
     def _suggest(self, configuration: Configuration | None) -> Future:
         record = self._records[0] if len(self._records) == self._lag else None
-        state = self._engine.submit(suggest, self._state, record, configuration, resources=self._light, light=True)
+        later: list[Trial | Future] = []
+        if self._brackets is not None:
+            bracket = self._brackets.bracket(self._next)
+            if bracket.begin == self._next:
+                later = self._later.pop(bracket.index - 2, [])
+        state = self._engine.submit(
+            suggest, self._state, record, configuration, later, resources=self._light, light=True
+        )
         self._state = state
         return state
 

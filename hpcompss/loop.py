@@ -18,6 +18,7 @@ from hpcompss.constraints import constrained
 from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
 from hpcompss.fidelity import Waiting
+from hpcompss.fidelity.brackets import Brackets
 from hpcompss.forecast import Forecast
 from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
@@ -25,7 +26,7 @@ from hpcompss.stopping import StopCheck, StopRules
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED
-from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Trial, is_finished
+from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Stage, Trial, is_finished
 
 __all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View"]
 
@@ -48,6 +49,9 @@ the sampler would learn nothing from what is under way."""
 AHEAD = 8
 """How many short trials a slot is given in advance; and how many trials of known configurations are asked for, for each
 slot, before there is room for them, so that the longest of them can start first."""
+
+UNKNOWN = -1
+"""The number of a trial that goes on while it is for a task to say which one that is."""
 
 MOST_AHEAD = 256
 """How many are asked for before there is room at most: each suggestion is compared with all that are under way."""
@@ -232,6 +236,7 @@ class Loop:
                 count = self._study.space.count
                 tried = EXHAUSTED.reason if count == math.inf else f"all {count} configurations were tried"
                 reason = f"the space is exhausted: {tried}"
+            self._close_chain()
             if self._study.scheduler is not None and (self._running or self._starting):
                 break  # what runs may let others go on
             self._stopping = reason
@@ -245,6 +250,7 @@ class Loop:
         while self._starting and len(self._running) < self._room():
             tasks = self._submit(self._starting[0])
             self._running[tasks.record] = self._starting.popleft(), tasks
+            self._take_promoted()
 
     def _next(self, last: bool) -> Trial:
         """Returns the next trial; in the lagged order its configuration is still to be suggested, by a task.
@@ -272,10 +278,26 @@ class Loop:
             self._chain = Chain(self._engine, self._study, self._graph, self._resources)
         return self._chain.submit(trial.number)
 
+    def _close_chain(self) -> None:
+        """Submits what goes on in the lagged order when no further trial begins."""
+        if self._study.lag is not None and isinstance(self._study.scheduler, Brackets) and not self._starting:
+            if self._chain is None:
+                self._chain = Chain(self._engine, self._study, self._graph, self._resources)
+            self._chain.close()
+            self._take_promoted()
+
+    def _take_promoted(self) -> None:
+        """Waits from now on for the trials of the lagged order that go on; which they are their tasks know."""
+        if self._chain is not None:
+            for stage, tasks in self._chain.promoted:
+                self._running[tasks.record] = Trial(UNKNOWN, {}, stage=stage), tasks
+            self._chain.promoted.clear()
+
     def _room(self) -> int:
         """Returns how many trials the engine should have: its slots, and some in advance where they are short."""
         if self._study.lag is not None:
-            return 2 * self._study.lag
+            brackets = self._study.scheduler
+            return 2 * max(self._study.lag, brackets.largest if isinstance(brackets, Brackets) else 0)
         slots = max(1, self._engine.capacity(self._resources))
         return slots * (1 + AHEAD) if self._are_short() and not self._study.sampler.learns else slots
 
@@ -315,19 +337,38 @@ class Loop:
         self._finished = []
         results = []
         lost = [future for future in done if self._is_lost(future)]
-        for future in done:
+        # A trial that went on may be done in the same turn as it was first trained, and is recorded after that.
+        for future in sorted(done, key=lambda each: self._running[each][0].number == UNKNOWN):
             if future in lost:
                 continue
+            trial = self._running[future][0]
+            if trial.number == UNKNOWN:
+                self._record_promoted(trial.stage, future)
+                continue
             result, configuration = self._outcome(future)
-            trial, _ = self._running.pop(future)
+            del self._running[future]
             self._finished.append(self._study.record(trial.number, result, configuration))
             results.append(result)
             if result.failure == EXHAUSTED:
                 self._stopping = f"the space is exhausted: {EXHAUSTED.reason}"
+                self._close_chain()
         if lost:
             self._begin_anew(lost[0])
         self._durations.extend(result.seconds for result in results)
         self._check_alike(results)
+
+    def _record_promoted(self, stage: Stage, future: Future) -> None:
+        """Records what came of a trial that went on in the lagged order, unless nobody did or that is known."""
+        record, scheduler = future.result(), self._study.scheduler
+        if isinstance(record, Failure):
+            raise SuggestionFailed(record)
+        del self._running[future]
+        if record is None or scheduler is None:
+            return
+        budget = scheduler.budget(stage)
+        if scheduler.budget(self._study.trials[record.number].stage) < budget:
+            self._study.go_on(record.number, budget)
+            self._finished.append(self._study.record(record.number, record.result))
 
     def _is_lost(self, future: Future) -> bool:
         """Returns whether the engine, not the sampler, is why there is no record of a trial of the lagged order."""
@@ -424,7 +465,8 @@ class Loop:
             trial, tasks = self._running.pop(future)
             for each in tasks.all:
                 self._engine.cancel(each)
-            self._study.give_back(trial.number)
+            if trial.number != UNKNOWN:
+                self._study.give_back(trial.number)
 
     def _show(self) -> None:
         left = None if self._seconds is None else max(0.0, self._seconds - (time.monotonic() - self._begun))

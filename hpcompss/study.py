@@ -17,6 +17,7 @@ from hpcompss import __version__
 from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import Report, Waiting, make_scheduler
+from hpcompss.fidelity.brackets import Brackets
 from hpcompss.journal import (
     LOCK,
     FolderLock,
@@ -147,11 +148,11 @@ class Study:
             )
         parse_constraints(constraints or {})
         scheduler = make_scheduler(fidelity, budget)
-        if lag is not None and scheduler is not None:
+        if lag is not None and not isinstance(scheduler, Brackets | None):
             raise InputError(
-                "in the lagged order the graph is submitted ahead, but a scheduler decides as trials report: take "
-                "order: eager, or leave the scheduler out",
-                key="search.order",
+                "in the lagged order brackets are submitted ahead, while this scheduler decides as trials report: take "
+                "successive_halving or hyperband, or order: eager",
+                key="fidelity.scheduler",
             )
         settings = {
             "direction": direction,

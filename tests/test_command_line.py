@@ -773,6 +773,29 @@ def test_a_plan_of_a_study(command, study, promising):
     assert plan["predicted"][0] == {"configuration": {"x": 5}, "value": 0.25, "deviation": 0.125, "improvement": 0.5}
 
 
+def test_a_plan_of_a_study_of_long_trials_tells_how_long_they_take(command, here):
+    (here / "model.py").write_text(
+        "import time\ndef waits(values):\n    time.sleep(0.2 * values['x'])\n    return (values['x'] - 2.2) ** 2\n"
+    )
+    (here / "waits.yaml").write_text(
+        "function: model.py:waits\nobjective: {metric: loss, per: second, direction: minimize}\n"
+        "space: {x: {type: Float, min_value: 1, max_value: 2}}\n"
+        "search: {sampler: tpe, trials: 6, seed: 1}\nengine: {name: local, workers: 2}\n"
+    )
+    assert command("run", "waits.yaml", "--study", "new", "--trials", 5)[0] == 0
+    assert Study.load("new").settings["per"] == "second"
+    output = command("plan", "new")[1]
+    assert "expected time" in output
+    found = re.search(r"\n.*?(\d\.\d) s  x=(.*)\n", output)
+    assert 0.15 <= float(found[1]) <= 0.6
+    plan = json.loads(command("plan", "new", "--json")[1])
+    assert len(plan["predicted_seconds"]) == len(plan["predicted"])
+    assert plan["time_left"] is None
+    status, output, _ = command("resume", "new", "--trials", 7, "--json")
+    assert status == 0
+    assert Study.load("new").sampler.learns
+
+
 WIDE = """
 function: model.py:hill
 objective: {metric: height, direction: maximize}

@@ -40,7 +40,10 @@ def train(values, epochs):
 
 
 def simulated(workers=4):
-    return Simulated(workers, lambda function, result: result.metrics["epochs"], cost=0.0, submission=0.0)
+    def seconds(function, result):
+        return result.metrics.get("epochs", 1.0) if isinstance(result, Result) else 0.0
+
+    return Simulated(workers, seconds, cost=0.0, submission=0.0)
 
 
 def searched(study, trials, engine=None, **rules):
@@ -312,6 +315,73 @@ def test_bad_workflows_name_the_line(tmp_path, line, message):
     assert f"{file}:5" in str(caught.value)
 
 
-def test_the_lagged_order_has_no_scheduler():
-    with pytest.raises(InputError, match="take order: eager, or leave the scheduler out"):
-        made(lag=4)
+@pytest.mark.parametrize("scheduler", ["asha", "median", "extrapolation"])
+def test_what_decides_as_trials_report_is_not_for_the_lagged_order(scheduler):
+    with pytest.raises(InputError, match="take successive_halving or hyperband, or order: eager"):
+        made(scheduler, lag=4)
+
+
+# The lagged order, in which brackets are submitted ahead
+
+
+def outcomes(study):
+    return [(trial.configuration, trial.result.budget, trial.value) for trial in study.trials]
+
+
+@pytest.mark.parametrize("scheduler", ["successive_halving", "hyperband"])
+def test_brackets_that_are_submitted_ahead_depend_on_seed_and_lag_alone(scheduler):
+    found = [
+        outcomes(searched(made(scheduler, lag=4, sampler="tpe"), 40, simulated(workers))) for workers in (1, 3, 16)
+    ]
+    assert found[0] == found[1] == found[2]
+    eager = searched(made(scheduler, sampler="random"), 40)
+    lagged = searched(made(scheduler, lag=4, sampler="random"), 40)
+    assert outcomes(eager) == outcomes(lagged)
+
+
+def test_a_whole_bracket_is_submitted_ahead():
+    """The engine has the tasks of all levels before the first one is done."""
+    study = made("successive_halving", lag=2)
+    with simulated(2) as engine:
+        loop = Loop(study, engine, FunctionGraph(train, "loss"), StopRules(9))
+        loop._fill()
+        stages = [trial.stage.epochs for trial, _ in loop._running.values()]
+        loop._end(list(loop._running))
+    assert sorted(stages) == [1] * 9 + [3] * 3 + [9]
+
+
+@pytest.mark.parametrize("kept", [0, 6, 9, 11, 14, 20])
+def test_brackets_that_are_resumed_are_what_they_would_have_been(tmp_path, kept):
+    settings = {"lag": 4, "sampler": {"name": "tpe", "startup_trials": 4}}
+    whole = searched(made("successive_halving", **settings, directory=tmp_path / "s"), 27)
+    expected = outcomes(whole)
+    whole.close()
+    journal = tmp_path / "s" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    told = [place for place, line in enumerate(lines) if '"event": "tell"' in line]
+    journal.write_text("".join(lines[: told[kept]]))
+    with Study.resume(tmp_path / "s") as study:
+        searched(study, 27)
+        assert outcomes(study) == expected
+    told = [(each["number"], each["budget"]) for each in records(tmp_path / "s", "tell")]
+    assert len(told) == len(set(told))
+
+
+def test_failed_trials_leave_places_that_nobody_takes():
+    def fails(values, epochs):
+        if values["x"] < 0.75 and epochs == 1:
+            raise ValueError("no")
+        return train(values, epochs)
+
+    study = made("successive_halving", lag=4, initial=[{"x": 0.9}])
+    with simulated() as where:
+        Loop(study, where, FunctionGraph(fails, "loss"), StopRules(27)).run()
+    assert study.finished == 27
+    assert 0 < study.failed < 27
+    assert study.best.result.budget == 9
+
+
+def test_a_last_bracket_that_is_not_full_in_the_lagged_order():
+    study = searched(made("successive_halving", lag=4), 13)
+    assert sorted(trial.result.budget for trial in study.trials) == [1] * 9 + [3] * 2 + [9] * 2
+    assert study.stopped == "all 13 trials are done"

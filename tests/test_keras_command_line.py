@@ -293,12 +293,12 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
     assert one.test == other.test
 
 
-@pytest.mark.parametrize("training", [{}, {"folds": 2}])
+@pytest.mark.parametrize(("order", "training"), [("eager", {}), ("lagged", {}), ("lagged", {"folds": 2})])
 def test_trials_go_on_from_their_checkpoints(
-    keras: Any, engine: Engine, tmp_path: Path, training: dict[str, Any]
+    keras: Any, engine: Engine, tmp_path: Path, order: str, training: dict[str, Any]
 ) -> None:
     fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 4, "eta": 2}
-    search = {"sampler": "random", "trials": 4, "seed": 2}
+    search = {"sampler": "random", "trials": 4, "seed": 2, "order": order}
     sections = workflow("build", search=search, fidelity=fidelity, training=training)
     study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
     budgets = [trial.result.budget for trial in study.trials if trial.result]
@@ -323,7 +323,9 @@ def test_trials_go_on_from_their_checkpoints(
 
 def test_a_checkpoint_that_is_gone_costs_a_warning(engine: Engine, tmp_path: Path) -> None:
     fidelity = {"scheduler": "successive_halving", "max_epochs": 2, "eta": 2, "checkpoints": "1kB"}
-    sections = workflow("build", fidelity=fidelity, training={})
+    initial = [{"units": 16, "rate": 0.03}, {"units": 4, "rate": 0.001}]  # the first waits until the second is known
+    sections = workflow("build", fidelity=fidelity, training={}, resources={"cpu": 2})
+    sections["search"] = {"sampler": "random", "trials": 2, "seed": 1, "initial": initial}
     study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
     (longest,) = (trial for trial in study.trials if trial.result is not None and trial.result.budget == 2)
     assert longest.result is not None and "cannot be used, so that it began anew" in longest.result.warnings[0]

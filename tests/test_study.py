@@ -759,3 +759,28 @@ def test_a_workflow_tells_the_sampler_how_many_trials_there_will_be(chosen, tmp_
         assert "\nsampler: grid (6 trials are enough)\n" in capsys.readouterr().out
         resumed = hpcompss.resume(tmp_path / "s", trials=7, function=lambda values: 1.0, engine=engine)
     assert resumed.choice == study.choice == ("grid", "6 trials are enough")
+
+
+def test_progress_per_second_is_resumed(tmp_path):
+    space = Space([Float("x", 0, 1)])
+    with Study(space, sampler="gp", per="second", seed=0, directory=tmp_path / "s") as study:
+        for number in range(8):
+            study.tell(study.ask(), number % 3, seconds=1.5 + number)
+        following = study.sampler.ask(study.history, [], 8)
+    assert study.history.seconds.tolist() == [1.5 + number for number in range(8)]
+    with Study.resume(tmp_path / "s") as resumed:
+        assert resumed.settings["per"] == "second"
+        assert resumed.ask().configuration == following
+
+
+@pytest.mark.parametrize("per", ["hour", "seconds", 1])
+def test_progress_is_counted_per_second_alone(per):
+    with pytest.raises(InputError, match=r"objective\.per: progress is counted per 'second'"):
+        Study(Space([Float("x", 0, 1)]), per=per)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_seconds_are_a_number_from_0(seconds):
+    study = Study(Space([Float("x", 0, 1)]), seed=0)
+    with pytest.raises(InputError, match="a trial runs for a number of seconds, at least 0"):
+        study.tell(study.ask(), 1.0, seconds=seconds)

@@ -102,6 +102,32 @@ def test_where_a_search_begins_and_ends(load, tmp_path):
 OBJECTIVE = "function: model.py:f\n" + SPACE + "objective:\n  metric: loss\n  constraints:\n"
 
 
+def test_progress_per_second(load):
+    text = "function: model.py:f\n" + SPACE + "objective: {metric: loss, per: second}\n"
+    assert load(text).objective.per == "second"
+    plain = load(HEAD + SPACE)
+    assert plain.objective.per is None
+    # Another way to search, the same values.
+    assert load(text).digest != plain.digest
+    assert load(text).task == plain.task
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("objective: {metric: loss, per: hour}\n", "3:27: objective.per: must be 'second', not 'hour'"),
+        (
+            "objective:\n  metric: loss\n  per: second\nsearch: {sampler: random}\n",
+            "5:3: objective.per: the sampler random does not choose by what trials cost, so per: second would change",
+        ),
+    ],
+)
+def test_no_progress_per_second(load, text, message):
+    with pytest.raises(InputError) as caught:
+        load("function: model.py:f\n" + SPACE + text)
+    assert message in str(caught.value)
+
+
 def test_constraints(load):
     objective = load(OBJECTIVE + "    size: {max: 1000000}\n    recall: {min: .5, max: 1}\n").objective
     assert objective.plain_constraints() == {"size": {"max": 1e6}, "recall": {"min": 0.5, "max": 1}}
@@ -566,22 +592,6 @@ INCOMPLETE = {
         "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {epochs: 0}\n",
         "4:12: training.epochs: must be at least 1, not 0",
     ),
-    "no patience": (
-        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: 0}\n",
-        "4:12: training.early_stopping.patience: must be at least 1, not 0",
-    ),
-    "a negative difference": (
-        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patience: 1, min_delta: -1}}\n",
-        "4:42: training.early_stopping.min_delta: must be at least 0, not -1",
-    ),
-    "an unknown key of early stopping": (
-        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patienc: 1}}\n",
-        "4:29: training.early_stopping.patienc: unknown key 'patienc'; did you mean 'patience'?",
-    ),
-    "early stopping without patience": (
-        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {min_delta: 0.1}}\n",
-        "4:12: training.early_stopping.patience: the key 'patience' is missing",
-    ),
     "one fold": (
         "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {folds: 1}\n",
         "4:12: training.folds: must be at least 2, not 1",
@@ -605,6 +615,22 @@ INCOMPLETE = {
     "early stopping of a function": (
         "function: model.py:f\nobjective: loss\ntraining: {early_stopping: 3}\n" + SPACE,
         "1:1: a function trains by itself: leave early_stopping out of the section training",
+    ),
+    "no patience": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: 0}\n",
+        "4:12: training.early_stopping.patience: must be at least 1, not 0",
+    ),
+    "a negative difference": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patience: 1, min_delta: -1}}\n",
+        "4:42: training.early_stopping.min_delta: must be at least 0, not -1",
+    ),
+    "an unknown key of early stopping": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {patienc: 1}}\n",
+        "4:29: training.early_stopping.patienc: unknown key 'patienc'; did you mean 'patience'?",
+    ),
+    "early stopping without patience": (
+        "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: {min_delta: 0.1}}\n",
+        "4:12: training.early_stopping.patience: the key 'patience' is missing",
     ),
 }
 

@@ -81,12 +81,26 @@ class Brackets(Scheduler):
             place, begin = place - size, begin + size
         raise ValueError(number)
 
-    def survivors(self, bracket: Bracket) -> list[int]:
-        """Returns how many of a full bracket are trained at each of its levels, the first being its size."""
-        counts = [bracket.size]
+    def survivors(self, bracket: Bracket, size: int) -> list[int]:
+        """Returns how many of a bracket with so many trials go on to each of its levels after the first."""
+        counts = [size]
         for _ in self.levels[bracket.rung + 1 :]:
             counts.append(max(1, int(counts[-1] // self._eta)))
-        return counts
+        return counts[1:]
+
+    def is_done(self, bracket: Bracket) -> bool:
+        """Returns whether all of a bracket's trials have been trained as far as they should be."""
+        return self._look(bracket.rung, bracket.numbers)[1]
+
+    def begin_of(self, index: int) -> int:
+        """Returns the number of the first trial of a bracket."""
+        turns, position = divmod(index, len(self._shapes))
+        return turns * self._turn + sum(size for _, size in self._shapes[:position])
+
+    @property
+    def largest(self) -> int:
+        """How many trials the largest bracket has."""
+        return max(size for _, size in self._shapes)
 
     def first(self, number: int) -> float:
         """Returns the first budget of its bracket."""

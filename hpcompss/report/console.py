@@ -185,7 +185,7 @@ class LiveView(View):
         for trial, future in snapshot.running[: self.SHOWN]:
             running = "waiting" if future.started is None else duration(now - future.started)
             table.add_row(
-                str(trial.number),
+                "" if trial.number < 0 else str(trial.number),  # one that goes on, which only its task knows
                 future.place,
                 _epoch(future),
                 figure(future.progress.get(snapshot.study.metric)),

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcompss.errors import InputError
+from hpcompss.forecast import Forecast
 from hpcompss.journal import finite
-from hpcompss.loop import View
+from hpcompss.loop import SHORT, View
 from hpcompss.report.console import configuration, duration, figure, short
 from hpcompss.samplers import SpaceExhausted, prediction
 from hpcompss.samplers.prediction import Prediction
@@ -46,6 +47,8 @@ class Plan:
         study: Its study: one that is there, or one that has not begun.
         first: The first configurations that a study that has not begun would try.
         predicted: The most promising configurations that are untried, once trials have finished.
+        seconds: How long a trial of each of these is predicted to run, or None where that is not known.
+        time_left: Seconds that the trials to come will take on so many slots, or None where that is not known.
         slots: How many trials would run at once.
     """
 
@@ -54,6 +57,8 @@ class Plan:
     first: list[Configuration]
     predicted: list[Prediction]
     slots: int
+    seconds: list[float] | None = None
+    time_left: float | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the plan as plain data; an infinite count is None."""
@@ -74,6 +79,8 @@ class Plan:
             "first": self.first,
             "finished": self.study.finished,
             "predicted": finite([vars(each) for each in self.predicted]),
+            "predicted_seconds": self.seconds,
+            "time_left": self.time_left,
             "resources": {key: value for key, value in vars(resources).items() if value is not None},
             "at_once": self.slots,
         }
@@ -115,7 +122,13 @@ def make_plan(
     workflow = with_limits(workflow, begun)
     with view.working("predicting"):
         predicted = prediction.predict(study.history, study.pending, first or PROMISING)
-        return Plan(workflow, study, [], predicted, slots)
+        forecast = Forecast(begun)
+        seconds = forecast.seconds([each.configuration for each in predicted])
+        seconds = seconds if seconds and max(seconds) >= SHORT else None
+        total = min(workflow.search.trials or math.inf, begun.space.count)
+        to_come = None if total == math.inf else max(0, int(total) - begun.finished)
+        time_left = forecast.time_left([], [], to_come, slots) if to_come else None
+        return Plan(workflow, study, [], predicted, slots, seconds, time_left)
 
 
 def _first(study: Study, count: int) -> list[Configuration]:
@@ -164,6 +177,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     say()
     say(f"one trial asks for {_asked(plan.workflow.trial_resources)}")
     say(f"at once on this machine: {plan.slots}")
+    if plan.time_left is not None:
+        say(f"the trials that remain take about {duration(plan.time_left)} in all")
 
 
 def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) -> None:
@@ -174,13 +189,15 @@ def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) ->
         return
     say("the most promising untried configurations, by a Gaussian process of what has finished:")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (f"expected {plan.study.metric}", "expected improvement"):
+    names = [f"expected {plan.study.metric}", "expected improvement", *(["expected time"] if plan.seconds else [])]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("configuration", no_wrap=True, overflow="ellipsis")
-    for each in plan.predicted:
+    for place, each in enumerate(plan.predicted):
         expected = f"{figure(each.value)} ± {each.deviation:.2g}"
         improvement = figure(each.improvement) if each.improvement > NOTHING * each.deviation else "0"
-        table.add_row(expected, improvement, configuration(each.configuration))
+        seconds = [duration(plan.seconds[place])] if plan.seconds else []
+        table.add_row(expected, improvement, *seconds, configuration(each.configuration))
     console.print(table)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import load_attribute
+from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
-from hpcompss.trial import Configuration, Failure, Result, Stage, result_of
+from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, result_of
 
-__all__ = ["check_function", "evaluate", "evaluate_suggested"]
+__all__ = ["check_function", "evaluate", "evaluate_promoted", "evaluate_suggested"]
 
 
 def evaluate(
@@ -56,6 +57,28 @@ def evaluate_suggested(
     if isinstance(state, Failure):
         return state
     return EXHAUSTED if state.configuration is None else evaluate(function, state.configuration, metric, stage)
+
+
+def evaluate_promoted(
+    function: Callable[..., float | Mapping[str, float]] | str,
+    promoted: Sequence[Trial] | Failure,
+    place: int,
+    known: Mapping[int, Result],
+    metric: str,
+    stage: Stage,
+) -> Result | Failure | None:
+    """Does what `evaluate` does with a trial that goes on, in the lagged order.
+
+    Args:
+        function: The function, or where it is.
+        promoted: Those that go on.
+        place: Which of them, from 0.
+        known: What came of trials that went on before the search was resumed.
+        metric: The objective's name among what the function returns.
+        stage: The budget.
+    """
+    trial, outcome = at_place(promoted, place, known)
+    return outcome if trial is None else evaluate(function, trial.configuration, metric, stage)
 
 
 def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | None:

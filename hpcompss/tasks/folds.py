@@ -9,17 +9,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcompss.constraints import total_violation
+from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.tasks.train import model_path, train
 from hpcompss.training.job import Job
-from hpcompss.trial import Configuration, Failure, Result, Stage, fold_name, is_better
+from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name, is_better
 
-__all__ = ["is_beaten", "reduce_folds", "reduce_folds_suggested", "train_fold", "train_fold_suggested"]
+__all__ = [
+    "is_beaten",
+    "reduce_folds",
+    "reduce_folds_promoted",
+    "reduce_folds_suggested",
+    "train_fold",
+    "train_fold_promoted",
+    "train_fold_suggested",
+]
 
 Outcome = Result | Failure | None
 """What came of one fold; None where it was not trained, since the trial had failed or was beaten by then."""
@@ -73,7 +82,12 @@ def train_fold(
 
 
 def train_fold_suggested(
-    job: Job, number: int, state: SearchState | Failure, folder: Path | None, earlier: Sequence[Outcome]
+    job: Job,
+    number: int,
+    state: SearchState | Failure,
+    folder: Path | None,
+    earlier: Sequence[Outcome],
+    stage: Stage = Stage(),
 ) -> Outcome:
     """Does what `train_fold` does with the latest suggestion of a search, in the lagged order.
 
@@ -83,12 +97,39 @@ def train_fold_suggested(
         state: The search, or why there is no suggestion.
         folder: The study's, which keeps the model; None keeps no model.
         earlier: What came of the folds before this one.
+        stage: The part of the training that this task does.
     """
     if isinstance(state, Failure):
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train_fold(job, number, state.configuration, folder, state.history.best_folds, earlier)
+    return train_fold(job, number, state.configuration, folder, state.history.best_folds, earlier, stage)
+
+
+def train_fold_promoted(
+    job: Job,
+    promoted: Sequence[Trial] | Failure,
+    place: int,
+    known: Mapping[int, Result],
+    folder: Path | None,
+    stage: Stage,
+) -> Outcome:
+    """Does what `train_fold` does with a trial that goes on, in the lagged order; see `train_promoted`."""
+    trial, _ = at_place(promoted, place, known)
+    return None if trial is None else train_fold(job, trial.number, trial.configuration, folder, (), (), stage)
+
+
+def reduce_folds_promoted(
+    job: Job,
+    promoted: Sequence[Trial] | Failure,
+    place: int,
+    known: Mapping[int, Result],
+    folder: Path | None,
+    outcomes: Sequence[Outcome],
+) -> Result | Failure | None:
+    """Does what `reduce_folds` does for a trial that goes on, in the lagged order; see `train_promoted`."""
+    trial, outcome = at_place(promoted, place, known)
+    return outcome if trial is None else reduce_folds(job, trial.number, folder, None, (), outcomes)
 
 
 def reduce_folds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hpcompss.constraints import constrained
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
@@ -9,18 +11,20 @@ from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
 __all__ = ["reduce_trial", "result_from"]
 
 
-def reduce_trial(state: SearchState | Failure, outcome: object) -> Trial | Failure:
+def reduce_trial(state: SearchState | Failure, outcome: object, budget: float | None = None) -> Trial | Failure:
     """Returns the record of a trial, whatever became of it, or the `Failure` that kept it from being suggested.
 
     Args:
         state: The search after the trial was suggested.
         outcome: What its training gave: a `Result`, or a `Failure` in place of one.
+        budget: How much it was trained, where trials are given different amounts.
     """
     if isinstance(state, Failure):
         return state
     if state.configuration is None:
         return Trial(state.number, {}, TrialState.FAILED, Result(None, failure=EXHAUSTED))
     result = constrained(result_from(outcome), state.history.constraints)
+    result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
     reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
     return Trial(state.number, state.configuration, reached, result)
 

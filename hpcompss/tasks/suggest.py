@@ -48,6 +48,7 @@ class SearchState:
         pending: The configurations suggested since, the latest last; None for a trial that got none.
         number: The number of the latest suggestion; -1 before the first.
         initial: What the first trials try, whatever the sampler.
+        full: The full budget, where trials are given different amounts.
     """
 
     sampler: Sampler
@@ -55,6 +56,7 @@ class SearchState:
     pending: tuple[Configuration | None, ...] = ()
     number: int = -1
     initial: tuple[Configuration, ...] = ()
+    full: float | None = None
 
     @property
     def configuration(self) -> Configuration | None:
@@ -69,6 +71,8 @@ class SearchState:
         trials: Iterable[Trial],
         lag: int,
         initial: Sequence[Configuration] = (),
+        full: float | None = None,
+        promoted: Iterable[Trial] = (),
     ) -> SearchState:
         """Returns the state after the suggestion of the last of ``trials``, which have all finished.
 
@@ -78,15 +82,27 @@ class SearchState:
             trials: The trials from number 0 on.
             lag: How many numbers a result is behind the first suggestion that it counts for.
             initial: What the first trials try.
+            full: The full budget, where trials are given different amounts.
+            promoted: Those that went on, as of each stage, as far as they count by then.
         """
         known, history = list(trials), history.copy()
-        history.extend(trial for trial in known[:-lag] if trial.configuration)
+        for trial in (*(trial for trial in known[:-lag] if trial.configuration), *promoted):
+            history.append(trial, fidelity=_fidelity(trial, full))
         pending = tuple(trial.configuration or None for trial in known[-lag:])
-        return cls(sampler, history, pending, len(known) - 1, tuple(initial))
+        return cls(sampler, history, pending, len(known) - 1, tuple(initial), full)
+
+
+def _fidelity(trial: Trial, full: float | None) -> float:
+    """Returns the share of the full budget that a trial was given by a stage."""
+    budget = trial.result.budget if trial.result is not None else None
+    return 1.0 if full is None or budget is None else budget / full
 
 
 def suggest(
-    state: SearchState | Failure, record: Trial | Failure | None, configuration: Configuration | None = None
+    state: SearchState | Failure,
+    record: Trial | Failure | None,
+    configuration: Configuration | None = None,
+    promoted: Sequence[Trial | Failure | None] = (),
 ) -> SearchState | Failure:
     """Returns the state after one more suggestion, or the `Failure` of one before it.
 
@@ -94,6 +110,7 @@ def suggest(
         state: The state after the suggestion before.
         record: The trial whose result counts from now on, the first one pending; None while there is none.
         configuration: What is known to have been suggested, for a trial that finished before the search was resumed.
+        promoted: Trials that went on and count as such from now on.
     """
     if isinstance(state, Failure):
         return state
@@ -105,7 +122,12 @@ def suggest(
             if isinstance(record, Failure):
                 record = Trial(number - len(state.pending), first, TrialState.FAILED, Result(None, failure=record))
             history = history.copy()
-            history.append(record)
+            history.append(record, fidelity=_fidelity(record, state.full))
+    went_on = [each for each in promoted if isinstance(each, Trial) and each.value is not None]
+    if went_on:
+        history = history.copy()
+        for each in went_on:
+            history.append(each, fidelity=_fidelity(each, state.full))
     if configuration is None:
         try:
             tried = [each for each in pending if each is not None]

@@ -8,19 +8,29 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcompss.constraints import total_violation
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.job import PARAMETERS, Job
-from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, is_better
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, Trial, is_better
 
-__all__ = ["REFIT", "model_path", "save_model", "train", "train_apart", "train_suggested", "train_suggested_apart"]
+__all__ = [
+    "REFIT",
+    "model_path",
+    "save_model",
+    "train",
+    "train_apart",
+    "train_promoted",
+    "train_suggested",
+    "train_suggested_apart",
+]
 
 REFIT = "refit"
 """What a model is called that was trained anew at the end."""
@@ -85,6 +95,28 @@ def train_suggested(
     if state.configuration is None:
         return EXHAUSTED
     return train(job, number, state.configuration, folder, state.history.nth_best(job.kept), stage)
+
+
+def train_promoted(
+    job: Job,
+    promoted: Sequence[Trial] | Failure,
+    place: int,
+    known: Mapping[int, Result],
+    folder: Path | None,
+    stage: Stage,
+) -> Result | Failure | None:
+    """Does what `train` does with a trial that goes on, in the lagged order; None where there is no such trial.
+
+    Args:
+        job: What the study's trials share.
+        promoted: Those that go on.
+        place: Which of them, from 0.
+        known: What came of trials that went on before the search was resumed.
+        folder: The study's, which keeps the model and the checkpoint; None keeps neither.
+        stage: The part of the training that this task does.
+    """
+    trial, outcome = at_place(promoted, place, known)
+    return outcome if trial is None else train(job, trial.number, trial.configuration, folder, None, stage)
 
 
 def train_apart(

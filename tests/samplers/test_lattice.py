@@ -123,6 +123,22 @@ class TestExpectedImprovement:
         expected = foremost(indexes, process.score(squares + base), 3)
         assert_same(best_expected_improvement(tables[:-1], process, base=base, count=3), expected)
 
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("spread", [0.1, 2.0, 50.0])
+    def test_costs_are_taken_off(self, shape: tuple[int, ...], spread: float) -> None:
+        tables, process, observed = problem(shape, 30, seed=len(shape), fantasies=3)
+        indexes, squares = everywhere(tables)
+        generator = np.random.default_rng(1)
+        costs = [spread * generator.normal(size=size) for size in shape]
+        paid = sum((each[index] for each, index in zip(costs, indexes.T, strict=True)), np.zeros(len(indexes)))
+        scores = process.score(squares) - paid
+        for count, excluded in ((1, None), (7, observed), (40, indexes[:100])):
+            found = best_expected_improvement(tables, process, costs=costs, count=count, excluded=excluded)
+            assert_same(found, foremost(indexes, scores, count, excluded))
+        middle = float(np.median(scores))
+        above = best_expected_improvement(tables, process, costs=costs, count=len(indexes), above=middle)
+        assert len(above.scores) == (scores >= middle).sum()
+
     def test_of_equals_the_first_is_taken(self) -> None:
         tables, process, _ = problem((6, 10, 7), 15)
         doubled = [np.repeat(table, 2, axis=0) for table in tables]

@@ -1,0 +1,86 @@
+"""The tasks of a bracket in the lagged order: which of its trials go on, and the record of each that did.
+
+Which they are is known when the tasks run, so those after are submitted for places: the best, the second best, ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from hpcompss.constraints import Constraint, constrained, total_violation
+from hpcompss.tasks.reduce import result_from
+from hpcompss.trial import Failure, Result, Trial, TrialState
+
+__all__ = ["at_place", "promote", "record_promoted"]
+
+
+def promote(
+    records: Sequence[Trial | Failure | None], count: int, direction: str, constraints: Sequence[Constraint]
+) -> list[Trial] | Failure:
+    """Returns the best trials of a level, the best first, or the `Failure` of one that was not even suggested.
+
+    Args:
+        records: All that have reached it; None for a place that nobody took.
+        count: How many go on at most; failed ones never do.
+        direction: ``"minimize"`` or ``"maximize"``.
+        constraints: Infeasible trials rank behind all others.
+    """
+    sign = -1.0 if direction == "maximize" else 1.0
+    ranked = []
+    for record in records:
+        if isinstance(record, Failure):
+            return record
+        if record is not None and record.value is not None and record.result is not None:
+            violation = total_violation(record.result.metrics, constraints)
+            ranked.append(((violation, sign * record.value), record.number, record))
+    return [record for _, _, record in sorted(ranked, key=lambda each: each[:2])[:count]]
+
+
+def at_place(
+    promoted: Sequence[Trial] | Failure, place: int, known: Mapping[int, Result]
+) -> tuple[Trial | None, Result | Failure | None]:
+    """Returns the trial to be trained in a place; or None and what there is to say without training.
+
+    Args:
+        promoted: Those that go on.
+        place: From 0, the best.
+        known: What came of trials that went on before the search was resumed.
+    """
+    if isinstance(promoted, Failure):
+        return None, promoted
+    if place >= len(promoted):
+        return None, None
+    trial = promoted[place]
+    if trial.number in known:
+        return None, known[trial.number]
+    if trial.result is not None and trial.result.ended:
+        return None, dataclasses.replace(trial.result, seconds=0.0, curves={})
+    return trial, None
+
+
+def record_promoted(
+    promoted: Sequence[Trial] | Failure,
+    place: int,
+    outcome: object,
+    constraints: Sequence[Constraint],
+    budget: float,
+) -> Trial | Failure | None:
+    """Returns the record of a trial that went on, as of that stage; None for a place that nobody took.
+
+    Args:
+        promoted: Those that go on.
+        place: From 0, the best.
+        outcome: What its training gave: a `Result`, or a `Failure` in place of one.
+        constraints: What trials must keep to.
+        budget: How much it was trained by then.
+    """
+    if isinstance(promoted, Failure):
+        return promoted
+    if place >= len(promoted):
+        return None
+    trial = promoted[place]
+    result = constrained(result_from(outcome), constraints)
+    result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
+    reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
+    return Trial(trial.number, trial.configuration, reached, result)
