@@ -292,7 +292,9 @@ class Workflow(_Section):
             raise ValueError("a Keras model needs data: add  data: {name: digits}  or a path")
         if self.function is not None and self.data is not None:
             raise ValueError("a function gets its own data: leave out the section data")
-        of_models = [key for key in ("folds", "repeats", "ensemble") if getattr(self.training, key) is not None]
+        of_models = [
+            key for key in ("early_stopping", "folds", "repeats", "ensemble") if getattr(self.training, key) is not None
+        ]
         if self.function is not None and of_models:
             raise ValueError(
                 f"a function trains by itself: leave {' and '.join(of_models)} out of the section training"

@@ -278,6 +278,14 @@ def test_a_minimised_objective_and_a_refit(keras: Any, engine: Engine, tmp_path:
     assert again == {name: pytest.approx(value, rel=1e-5) for name, value in test["metrics"].items()}
 
 
+def test_trials_stop_early(engine: Engine, tmp_path: Path) -> None:
+    """No epoch is better than the first by more than what accuracies can differ by."""
+    training = {"epochs": 9, "early_stopping": {"patience": 2, "min_delta": 1.0}}
+    hpcompss.tune(**workflow("build", training=training), study=tmp_path / "study", engine=engine)
+    tells = events(tmp_path / "study", "tell")
+    assert [(each["ended"], len(each["curves"]["loss"])) for each in tells] == [(True, 3)] * 2
+
+
 def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> None:
     sections = workflow("build", search={"trials": 2, "seed": 5})
     one, other = (hpcompss.tune(**sections, study=tmp_path / name, engine=engine) for name in "ab")

@@ -150,9 +150,10 @@ def test_a_bad_constraint(refused, text, message):
 
 @pytest.mark.parametrize("stated", ["3", "{patience: 3}", "{patience: 3, min_delta: 0}"])
 def test_early_stopping(load, stated):
-    training = load(HEAD + SPACE, f"training.early_stopping={stated}").training
-    assert training.stops_early == EarlyStopping(3, 0.0)
-    assert load(HEAD + SPACE).training.stops_early is None
+    plain = load("model: model.py:f\nobjective: loss\ndata: digits\nsearch: {trials: 3}\n")
+    workflow = load(plain.to_yaml(), f"training.early_stopping={stated}")
+    assert plain.training.stops_early is None and workflow.training.stops_early == EarlyStopping(3, 0.0)
+    assert workflow.task != plain.task and workflow.digest != plain.digest
 
 
 def test_the_task_is_what_decides_on_values(load):
@@ -160,11 +161,8 @@ def test_the_task_is_what_decides_on_values(load):
     same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]
     same.append("objective={metric: loss, constraints: {size: {max: 1}}}")
     assert {load(HEAD + SPACE, each).task for each in same} == {workflow.task}
-    others = [
-        load(HEAD + SPACE, each).task
-        for each in ("objective=mse", "training.epochs=3", "training.early_stopping=3", "function=a:b")
-    ]
-    assert len({workflow.task, *others}) == 5
+    others = [load(HEAD + SPACE, each).task for each in ("objective=mse", "training.epochs=3", "function=a:b")]
+    assert len({workflow.task, *others}) == 4
 
 
 def test_every_kind_of_parameter(load):
@@ -613,6 +611,10 @@ INCOMPLETE = {
     "folds of a function": (
         "function: model.py:f\nobjective: loss\ntraining: {folds: 3}\n" + SPACE,
         "1:1: a function trains by itself: leave folds out of the section training",
+    ),
+    "early stopping of a function": (
+        "function: model.py:f\nobjective: loss\ntraining: {early_stopping: 3}\n" + SPACE,
+        "1:1: a function trains by itself: leave early_stopping out of the section training",
     ),
     "no patience": (
         "model: model.py:f\nobjective: loss\ndata: digits\ntraining: {early_stopping: 0}\n",
