@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -83,10 +83,12 @@ class KerasGraph:
         self._job = job
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> Future:
-        """Submits the trial's one task, which keeps its model unless the best so far beats it."""
-        to_beat = study.best.value if study.feasible else None
+        """Submits the trial's one task, which keeps its model unless the best so far, or one on the front, beats it."""
+        to_beat = study.best.value if study.feasible and not study.also else None
         return engine.submit(
-            train, self._job, trial.number, trial.configuration, study.directory, to_beat, resources=resources
+            train,
+            *(self._job, trial.number, trial.configuration, study.directory, to_beat, study.front_points),
+            resources=resources,
         )
 
     def submit_suggested(
@@ -96,9 +98,14 @@ class KerasGraph:
         return engine.submit(train_suggested, self._job, number, state, study.directory, resources=resources)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
-        """Keeps the best model and removes those it has beaten."""
+        """Keeps the best model, and those on the front where there are several objectives; removes what they beat."""
         if study.directory is not None and study.feasible:
-            keep_best_model(study.directory, study.best.number, [trial.number for trial in finished])
+            numbers = [trial.number for trial in finished]
+            if study.also:
+                # A model may leave the front long after its trial has finished.
+                known = study.trials
+                numbers += [each for each in _saved(study.directory) if is_finished(known[each])]
+            keep_best_model(study.directory, study.best.number, numbers, kept=study.front_numbers)
 
 
 @dataclass(frozen=True)
@@ -170,36 +177,45 @@ class Chain:
         return state
 
 
-def keep_best_model(folder: Path, best: int, finished: Sequence[int]) -> None:
+def _saved(folder: Path) -> list[int]:
+    """Returns the numbers of the trials whose models are in a study's folder."""
+    stems = [path.stem.removeprefix("trial-") for path in model_path(folder, 0).parent.glob("trial-*.keras")]
+    return [int(stem) for stem in stems if stem.isdecimal()]
+
+
+def keep_best_model(folder: Path, best: int, finished: Sequence[int], kept: Collection[int] = ()) -> None:
     """Makes ``best.keras`` the model of trial ``best`` and removes the models of other trials that have finished.
 
     Args:
         folder: The study's.
         best: The number of the best trial.
         finished: Those whose models may be there without need; that of the best trial before is found by itself.
+        kept: Others whose models stay.
 
     Raises:
         HpcompssError: The disk is full, or the folder cannot be written.
     """
-    kept = model_path(folder, best)
+    model = model_path(folder, best)
     target = folder / BEST_MODEL
-    if not (kept.exists() and _same(kept, target)):
-        former = [path for path in kept.parent.glob("trial-*.keras") if _same(path, target)]
+    if not (model.exists() and _same(model, target)):
+        former = [path for path in model.parent.glob("trial-*.keras") if _same(path, target)]
         try:
-            if kept.exists():
-                _link(kept, target)
+            if model.exists():
+                _link(model, target)
             elif former:
                 # The winner's model could not be saved, as its trial warns: better none than another trial's.
                 target.unlink()
         except OSError as error:
             raise HpcompssError(
-                f"{target}: the best model cannot be put there ({error.strerror}); it is {kept}, and all else is kept: "
-                f"mend that, then run  hpcompss resume {folder}"
+                f"{target}: the best model cannot be put there ({error.strerror}); it is {model}, and all else is "
+                f"kept: mend that, then run  hpcompss resume {folder}"
             ) from None
+        staying = [model_path(folder, number) for number in kept]
         for path in former:
-            path.unlink(missing_ok=True)
+            if path not in staying:
+                path.unlink(missing_ok=True)
     for number in finished:
-        if number != best:
+        if number != best and number not in kept:
             with contextlib.suppress(OSError):
                 model_path(folder, number).unlink()
 

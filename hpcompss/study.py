@@ -27,6 +27,8 @@ from hpcompss.journal import (
     result_from_json,
     result_to_json,
 )
+from hpcompss.objectives import DIRECTIONS, Objective, parse_objectives, point_of
+from hpcompss.pareto import Front, Point
 from hpcompss.samplers import DEFAULT, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
@@ -49,14 +51,16 @@ from hpcompss.warm_start import Source, initial_configurations, transferable
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
 
-__all__ = ["DIRECTIONS", "JOURNAL", "LOGS", "WORKFLOW", "Study"]
+__all__ = ["JOURNAL", "LOGS", "WORKFLOW", "Study"]
 
-DIRECTIONS = ("minimize", "maximize")
 JOURNAL = "journal.jsonl"
 """The journal's name in a study's folder."""
 
 LOGS = "logs"
 """The name of the folder, in a study's, that keeps what workers print."""
+
+MEASURED = 3
+"""Of so many objectives the hypervolume is told at the most: with each further one it takes much longer."""
 
 RULES = tuple(StopRules.__dataclass_fields__)
 """The names of the rules that end a search."""
@@ -86,6 +90,8 @@ class Study:
             and ``module`` in ``about`` of both.
         constraints: Bounds on other metrics that a trial reports, such as ``{"parameters": {"max": 1e6}}``: a trial
             that breaks one is infeasible and never the best, one that lacks such a metric has failed.
+        also: Further objectives among the metrics that a trial reports: names whose direction is known, or mappings
+            such as ``{"metric": "latency", "direction": "minimize"}``. A trial that lacks one has failed.
         budget: How many trials are planned, for a sampler that goes by it.
         about: Plain data that belongs to the study, kept in the journal.
 
@@ -114,6 +120,7 @@ class Study:
         initial: Sequence[Mapping[str, Any]] = (),
         warm_start: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         constraints: Mapping[str, Any] | None = None,
+        also: Sequence[str | Mapping[str, str]] = (),
         budget: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
@@ -133,6 +140,7 @@ class Study:
         if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
             raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
         parse_constraints(constraints or {})
+        further = parse_objectives(also, metric)
         settings = {
             "direction": direction,
             "metric": metric,
@@ -143,6 +151,7 @@ class Study:
             **({} if budget is None else {"budget": budget}),
             "space": space.to_json(),
             **({"constraints": {key: dict(each) for key, each in constraints.items()}} if constraints else {}),
+            **({"also": [vars(each) for each in further]} if further else {}),
             **({"about": dict(about)} if about else {}),
         }
         if chosen := initial_configurations(space, initial):
@@ -168,6 +177,7 @@ class Study:
         )
         self.settings = settings
         self.constraints: tuple[Constraint, ...] = parse_constraints(settings.get("constraints", {}))
+        self.also: tuple[Objective, ...] = tuple(Objective(**each) for each in settings.get("also", ()))
         self.initial: list[Configuration] = settings.get("initial", [])
         self.sources = tuple(Source.from_json(each) for each in settings.get("warm_start", ()))
         self.directory: Path | None = None
@@ -179,6 +189,7 @@ class Study:
         self._running: dict[int, Trial] = {}
         self._interrupted: list[int] = []
         self._best: Trial | None = None
+        self._front = Front()
         self._order: list[int] = []
         self._failed = 0
         self._infeasible = 0
@@ -197,6 +208,11 @@ class Study:
     def metric(self) -> str:
         """The objective's name."""
         return str(self.settings["metric"])
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All objectives, the first of them first."""
+        return (Objective(self.metric, self.direction), *self.also)
 
     @property
     def seed(self) -> int:
@@ -220,10 +236,46 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none."""
+        """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none.
+
+        Where there are several objectives, it is the best by the first one: an end of the `front`.
+        """
         if self._best is None:
             raise LookupError(f"no trial {'is feasible' if self.completed else 'has completed'} yet")
         return self._best
+
+    @property
+    def front(self) -> list[Trial]:
+        """The feasible trials that no other one beats in all objectives, the best by the first objective first."""
+        return [self._trials[number] for number in self.front_numbers]
+
+    @property
+    def front_numbers(self) -> list[int]:
+        """The numbers of the trials on the front."""
+        if self.also:
+            return self._front.numbers
+        return [] if self._best is None else [self._best.number]
+
+    @property
+    def front_size(self) -> int:
+        """How many trials are on the front."""
+        return len(self._front) if self.also else int(self._best is not None)
+
+    @property
+    def front_points(self) -> list[Point]:
+        """What the trials on the front reach in each of several objectives, to be minimised; none of one objective."""
+        return self._front.points
+
+    @property
+    def hypervolume(self) -> float | None:
+        """The share that the front dominates of what lies between the best and the worst in two or three objectives."""
+        return self._front.hypervolume if 1 < len(self.objectives) <= MEASURED else None
+
+    def point(self, trial: Trial) -> dict[str, float]:
+        """Returns what a trial that has completed reached in each objective, by the metric's name."""
+        if trial.value is None or trial.result is None:
+            return {}
+        return {self.metric: trial.value, **{each.metric: trial.result.metrics[each.metric] for each in self.also}}
 
     @property
     def completed(self) -> int:
@@ -274,7 +326,7 @@ class Study:
     @property
     def prior(self) -> History:
         """What was known before the first trial: those of other studies, as far as they were taken over."""
-        history = History(self.space, self.direction, self.constraints)
+        history = History(self.space, self.direction, self.constraints, self.also)
         for source in self.sources:
             history.transfer(source.trials, comparable=source.comparable)
         return history
@@ -414,7 +466,7 @@ class Study:
         self._check_open()
         if number not in self._running:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
-        data = result_to_json(constrained(result, self.constraints))
+        data = result_to_json(constrained(result, self.constraints, self.also))
         told = {} if configuration is None else {"configuration": configuration}
         self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
         self._configure(number, configuration)
@@ -472,8 +524,11 @@ class Study:
             self._failed += 1
         elif total_violation(result.metrics, self.constraints) > 0:
             self._infeasible += 1
-        elif self._is_best(trial):
-            self._best = trial
+        else:
+            if self.also:
+                self._front.add(number, point_of(trial.value, slim.metrics, self.objectives))
+            if self._is_best(trial):
+                self._best = trial
         return trial
 
     def _is_best(self, trial: Trial) -> bool:

@@ -20,6 +20,7 @@ from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, keep_best_model
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
+from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
@@ -165,7 +166,8 @@ def resume(
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         if study.feasible:
-            keep_best_model(folder, study.best.number, [trial.number for trial in study.trials])
+            numbers = [trial.number for trial in study.trials]
+            keep_best_model(folder, study.best.number, numbers, kept=study.front_numbers)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
@@ -280,7 +282,7 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         view.say(metrics.traceback)
         view.say(f"warning: the best model could not be tested, resume tries again: {metrics.reason}")
         return
-    keep_best_model(folder, best.number, [])
+    keep_best_model(folder, best.number, [], kept=study.front_numbers)
     study.note("test", number=best.number, metrics=metrics, refit=refit)
     study.flush()
 
@@ -299,6 +301,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         batch_size=workflow.training.batch_size,
         seed=seed,
         constraints=parse_constraints(workflow.objective.plain_constraints()),
+        also=tuple(Objective(**each.model_dump()) for each in workflow.objective.also),
     )
 
 
@@ -410,6 +413,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
     """
     search = workflow.search
     search.rules.check_end(space, search.allow_duplicates)
+    search.rules.check_objectives(1 + len(workflow.objective.also))
     return Study(
         space,
         sampler=search.sampler,
@@ -422,6 +426,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         initial=search.initial,
         warm_start=search.warm_start,
         constraints=workflow.objective.plain_constraints(),
+        also=[each.model_dump() for each in workflow.objective.also],
         budget=search.trials,
         about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
     )

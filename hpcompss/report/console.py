@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ from rich.text import Text
 from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
 from hpcompss.loop import INTERRUPTED, Snapshot, View
+from hpcompss.report.export import front_model
 from hpcompss.study import Study
 from hpcompss.trial import Trial, TrialState, Value
 
@@ -26,6 +28,10 @@ __all__ = ["is_untested", "make_console", "make_view", "show_result", "show_stat
 
 MANY = 4
 """More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
+
+
+MANY_ON_FRONT = 20
+"""So many trials of the front are shown at the most, spread evenly over it."""
 
 
 def duration(seconds: float) -> str:
@@ -91,11 +97,11 @@ class PlainView(View):
         study = snapshot.study
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         if len(snapshot.finished) > MANY:
-            best = f", best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
+            best = f", {_so_far(study)}" if study.feasible else ""
             self.say(f"{study.finished}{of} trials finished, {study.failed} failed{best}")
             return
         for trial in snapshot.finished:
-            best = f"  best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
+            best = f"  {_so_far(study)}" if study.feasible else ""
             self.say(f"trial {trial.number:>4}  {outcome(study, trial)}{best}  {study.finished}{of}")
             for warning in trial.result.warnings if trial.result else ():
                 self.say(f"trial {trial.number:>4}  warning: {warning}")
@@ -170,6 +176,7 @@ class LiveView(View):
                 ("best  ", "bold"),
                 f"trial {study.best.number}  {study.metric} ",
                 (figure(study.best.value), "bold green"),
+                f"  front of {study.front_size}" if study.also else "",
                 f"  {configuration(study.best.configuration)}",
             )
             best.truncate(self._console.width, overflow="ellipsis")
@@ -246,7 +253,18 @@ def outcome(study: Study, trial: Trial) -> str:
     epoch = "" if result.epoch is None else f" at epoch {result.epoch}"
     breaches = study.breaches(trial)
     infeasible = f" (infeasible: {breaches})" if breaches else ""
-    return f"{study.metric} {figure(result.value)}{epoch}{infeasible}  {duration(result.seconds)}"
+    return f"{_reached(study, trial)}{epoch}{infeasible}  {duration(result.seconds)}"
+
+
+def _reached(study: Study, trial: Trial) -> str:
+    """Returns what a trial reached in each objective."""
+    return ", ".join(f"{metric} {figure(value)}" for metric, value in study.point(trial).items())
+
+
+def _so_far(study: Study) -> str:
+    """Returns the best value so far, and how many trials are on the front where there are several objectives."""
+    front = f", front of {study.front_size}" if study.also else ""
+    return f"best {figure(study.best.value)} (trial {study.best.number}){front}"
 
 
 def _completed(study: Study) -> str:
@@ -267,11 +285,13 @@ def show_result(study: Study, console: Console) -> None:
     else:
         best = study.best
         epoch = "" if best.result is None or best.result.epoch is None else f" at epoch {best.result.epoch}"
-        say(f"best: trial {best.number}, {study.metric} {figure(best.value)}{epoch}")
+        by = f" by {study.metric}" if study.also else ""
+        say(f"best{by}: trial {best.number}, {_reached(study, best)}{epoch}")
         width = max((len(name) for name in best.configuration), default=0)
         for name, value in best.configuration.items():
             say(f"  {name:<{width}}  {value}")
         _show_test(study, say)
+        _show_front(study, console)
     _show_failures(study, say)
     if study.directory is not None:
         if (study.directory / BEST_MODEL).exists():
@@ -279,6 +299,31 @@ def show_result(study: Study, console: Console) -> None:
         for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
+
+
+def _show_front(study: Study, console: Console) -> None:
+    """Prints the trials that no other one beats, where there are several objectives."""
+    if not study.also or not study.front_size:
+        return
+    front = study.front
+    volume = "" if study.hypervolume is None else f", hypervolume {figure(study.hypervolume)}"
+    places = sorted({round(place * (len(front) - 1) / (MANY_ON_FRONT - 1)) for place in range(MANY_ON_FRONT)})
+    shown = [front[place] for place in places]
+    rest = "" if len(shown) == len(front) else f"; {len(shown)} of them, export has all"
+    trials = "trial" if len(front) == 1 else "trials"
+    console.print(f"front: {len(front)} {trials} that no other one beats{volume}{rest}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", *(each.metric for each in study.objectives)):
+        table.add_column(name, justify="right", no_wrap=True)
+    models = [front_model(study, trial) for trial in shown]
+    if any(models):
+        table.add_column("model", no_wrap=True)
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+    for trial, model in zip(shown, models, strict=True):
+        row = [str(trial.number), *(figure(value) for value in study.point(trial).values())]
+        row += [f"models/{Path(model).name}" if model else "-"] if any(models) else []
+        table.add_row(*row, configuration(trial.configuration))
+    console.print(table)
 
 
 def is_untested(study: Study) -> bool:
@@ -328,7 +373,7 @@ def show_status(study: Study, running: bool, console: Console) -> None:
     )
     if ranked:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("trial", study.metric, "epoch", "time"):
+        for name in ("trial", *(each.metric for each in study.objectives), "epoch", "time"):
             table.add_column(name, justify="right", no_wrap=True)
         if study.constraints:
             table.add_column("constraints", no_wrap=True)
@@ -337,8 +382,9 @@ def show_status(study: Study, running: bool, console: Console) -> None:
             result = trial.result
             epoch = "-" if result is None or result.epoch is None else str(result.epoch)
             seconds = "-" if result is None else duration(result.seconds)
-            row = [str(trial.number), figure(trial.value), epoch, seconds]
+            row = [str(trial.number), *(figure(value) for value in study.point(trial).values()), epoch, seconds]
             row += [study.breaches(trial) or "met"] if study.constraints else []
             table.add_row(*row, configuration(trial.configuration))
         console.print(table)
+    _show_front(study, console)
     _show_failures(study, lambda text: console.print(text, markup=False, soft_wrap=True))

@@ -11,9 +11,10 @@ from typing import Any
 from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
+from hpcompss.tasks.train import model_path
 from hpcompss.trial import Trial
 
-__all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
+__all__ = ["as_csv", "as_plain", "front_model", "trial_as_plain", "write_csv", "write_whole"]
 
 
 def trial_as_plain(trial: Trial) -> dict[str, Any]:
@@ -57,6 +58,10 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "test": study.test,
         "model": _model(study),
     }
+    if study.also:
+        plain["objectives"] = [vars(each) for each in study.objectives]
+        plain["front"] = [trial_as_plain(trial) | {"model": front_model(study, trial)} for trial in study.front]
+        plain["hypervolume"] = study.hypervolume
     if trials:
         curves = _curves(study)
         plain["trials"] = [
@@ -75,6 +80,12 @@ def _curves(study: Study) -> dict[int, Any]:
     return {each["number"]: each["curves"] for each in read_journal(study.directory / JOURNAL) if "curves" in each}
 
 
+def front_model(study: Study, trial: Trial) -> str | None:
+    """Returns where the model of a trial on the front is, or None where there is none."""
+    path = None if study.directory is None else model_path(study.directory, trial.number)
+    return str(path) if path is not None and path.exists() else None
+
+
 def _model(study: Study) -> str | None:
     path = None if study.directory is None else study.directory / BEST_MODEL
     return str(path) if path is not None and path.exists() else None
@@ -87,7 +98,9 @@ def as_csv(study: Study) -> str:
     )
     columns = ["number", "state", "value", "seconds", "epoch"]
     columns += [f"parameter:{name}" for name in study.space.names]
-    columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints) + ["reason"]
+    columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints)
+    columns += ["front"] * bool(study.also) + ["reason"]
+    front = set(study.front_numbers)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
@@ -98,6 +111,7 @@ def as_csv(study: Study) -> str:
         row += [trial.configuration.get(name) for name in study.space.names]
         row += [None if result is None else result.metrics.get(name) for name in metrics]
         row += [study.breaches(trial) or None] * bool(study.constraints)
+        row += ["yes" if trial.number in front else None] * bool(study.also)
         row.append(result.failure.reason if result is not None and result.failure is not None else None)
         table.writerow(row)
     return text.getvalue()

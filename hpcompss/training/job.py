@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcompss.constraints import Constraint
+from hpcompss.objectives import Objective
 from hpcompss.training.data import DataSpecification
 
-__all__ = ["PARAMETERS", "Job"]
+__all__ = ["INFERENCE", "PARAMETERS", "Job"]
 
 
 PARAMETERS = "parameters"
 """The metric that every Keras trial reports beside those of its model: how many parameters that has."""
+
+INFERENCE = "inference_ms"
+"""The metric that a Keras trial reports where an objective or a constraint asks for it: the milliseconds that its model
+takes to predict one sample."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Job:
         batch_size: Samples a step, or None for Keras's default or the model's own ``fit``.
         seed: Makes initial weights and the order of samples repeatable, with the trial's number.
         constraints: What a model must keep to for its trial to be feasible.
+        also: The objectives beside ``metric``.
     """
 
     model: Any
@@ -40,3 +46,14 @@ class Job:
     batch_size: int | None = None
     seed: int = 0
     constraints: tuple[Constraint, ...] = ()
+    also: tuple[Objective, ...] = ()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All objectives, the first of them first."""
+        return (Objective(self.metric, self.direction), *self.also)
+
+    @property
+    def times_inference(self) -> bool:
+        """Whether anything depends on how long a model takes to predict."""
+        return INFERENCE in {each.metric for each in self.also} | {each.metric for each in self.constraints}
