@@ -27,15 +27,12 @@ def non_dominated(points: Array) -> NDArray[np.bool_]:
     Returns:
         Shape (points,).
     """
-    # In this order a point is dominated by those before it alone.
-    order = np.lexsort((np.arange(len(points)), *points.T[::-1]))
-    members, rows = np.empty_like(points), list[int]()
-    for row in order.tolist():
-        if not _covers(members[: len(rows)], points[row]):
-            members[len(rows)] = points[row]
-            rows.append(row)
     kept = np.zeros(len(points), dtype=bool)
-    kept[rows] = True
+    # In this order a point is dominated by those before it alone: the first that is left is on the front.
+    left = np.lexsort((np.arange(len(points)), *points.T[::-1]))
+    while len(left):
+        kept[left[0]] = True
+        left = left[~(points[left] >= points[left[0]]).all(axis=1)]
     return kept
 
 
@@ -99,7 +96,7 @@ class Front:
         if self._points.pop(number, None) is None or number not in self._numbers:
             return
         numbers = sorted(self._points)
-        points = np.array([self._points[each] for each in numbers]).reshape(len(numbers), -1)
+        points = np.array([self._points[each] for each in numbers]).reshape(len(numbers), self._members.shape[1])
         kept = np.flatnonzero(non_dominated(points))
         self._numbers, self._members = [numbers[place] for place in kept.tolist()], points[kept]
 

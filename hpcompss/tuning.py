@@ -155,8 +155,9 @@ def resume(
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)
-        stated = vars(StopRules(trials, time, None, target, patience, min_improvement))
-        if limits := {rule: value for rule, value in stated.items() if value is not None}:
+        stated = StopRules(trials, time, None, target, patience, min_improvement)
+        stated.check_objectives(len(study.objectives))
+        if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
         if isinstance(engine, str) and engine != workflow.engine.name:

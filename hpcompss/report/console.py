@@ -30,6 +30,9 @@ MANY = 4
 """More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
 
 
+WHOLE = 1e9
+"""Below it a whole number (of parameters, say) is shown as it is."""
+
 MANY_ON_FRONT = 20
 """So many trials of the front are shown at the most, spread evenly over it."""
 
@@ -45,8 +48,10 @@ def duration(seconds: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Returns a metric for people, with five significant digits."""
-    return "-" if value is None or math.isnan(value) else f"{value:.5g}"
+    """Returns a metric for people, with five significant digits; a whole number with all of its own."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) < WHOLE and value == int(value) else f"{value:.5g}"
 
 
 def short(value: Value) -> str:
@@ -371,9 +376,11 @@ def show_status(study: Study, running: bool, console: Console) -> None:
         (trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.value is not None),
         key=lambda trial: (study.breaches(trial) != "", sign * (trial.value or 0.0)),
     )
-    if ranked:
+    if study.also and study.feasible:
+        _show_front(study, console)
+    elif ranked:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("trial", *(each.metric for each in study.objectives), "epoch", "time"):
+        for name in ("trial", study.metric, "epoch", "time"):
             table.add_column(name, justify="right", no_wrap=True)
         if study.constraints:
             table.add_column("constraints", no_wrap=True)
@@ -382,9 +389,8 @@ def show_status(study: Study, running: bool, console: Console) -> None:
             result = trial.result
             epoch = "-" if result is None or result.epoch is None else str(result.epoch)
             seconds = "-" if result is None else duration(result.seconds)
-            row = [str(trial.number), *(figure(value) for value in study.point(trial).values()), epoch, seconds]
+            row = [str(trial.number), figure(trial.value), epoch, seconds]
             row += [study.breaches(trial) or "met"] if study.constraints else []
             table.add_row(*row, configuration(trial.configuration))
         console.print(table)
-    _show_front(study, console)
     _show_failures(study, lambda text: console.print(text, markup=False, soft_wrap=True))

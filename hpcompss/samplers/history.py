@@ -49,6 +49,7 @@ class History:
         self._units: NDArray[np.float64] = np.empty((16, len(space)))
         self._losses: NDArray[np.float64] = np.empty(16)
         self._others: NDArray[np.float64] = np.empty((16, len(self.also)))
+        self._first: NDArray[np.float64] | None = None
         self._violations: NDArray[np.float64] = np.empty(16)
         self._fidelities: NDArray[np.float64] = np.empty(16)
         self._count = 0
@@ -72,7 +73,8 @@ class History:
     @property
     def points(self) -> NDArray[np.float64]:
         """What is to be minimised in each objective: shape (trials, objectives), NaN for a failed trial."""
-        return np.column_stack([self.losses, self._others[: self._count]])
+        first = self._losses if self._first is None else self._first
+        return np.column_stack([first, self._others])[: self._count]
 
     @property
     def violations(self) -> NDArray[np.float64]:
@@ -105,7 +107,7 @@ class History:
     def with_losses(self, losses: NDArray[np.float64]) -> History:
         """Returns a view of it whose losses are others, for a sampler that learns from one figure."""
         view = copy.copy(self)
-        view._losses = losses
+        view._losses, view._first = losses, self._losses if self._first is None else self._first
         return view
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:

@@ -15,6 +15,7 @@ from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.lattice import Mixture, Tables, best_density_ratio, lattice_of
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
 from hpcompss.samplers.numerics.threads import one_thread
+from hpcompss.samplers.scalarisation import layered
 from hpcompss.samplers.startup import Startup
 from hpcompss.space.branches import Branch
 from hpcompss.space.cube import Cube
@@ -119,6 +120,8 @@ class TreeParzen(Sampler):
             yield from self._startup.propose(number)
             return
         running = self.encoded(pending)
+        if history.also:
+            history = layered(history, MOST_GOOD + 1)
         if (branch := contender(history, running, number)) is not None:
             yield from self._best(history, running, generator, branch)
         yield from self._best(history, running, generator)
