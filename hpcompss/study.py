@@ -238,7 +238,8 @@ class Study:
     def best(self) -> Trial:
         """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none.
 
-        Where there are several objectives, it is the best by the first one: an end of the `front`.
+        Where there are several objectives, it is the best by the first one, and of those the best by the next: an end
+        of the `front`.
         """
         if self._best is None:
             raise LookupError(f"no trial {'is feasible' if self.completed else 'has completed'} yet")
@@ -524,11 +525,11 @@ class Study:
             self._failed += 1
         elif total_violation(result.metrics, self.constraints) > 0:
             self._infeasible += 1
-        else:
-            if self.also:
-                self._front.add(number, point_of(trial.value, slim.metrics, self.objectives))
-            if self._is_best(trial):
-                self._best = trial
+        elif self.also:
+            self._front.add(number, point_of(trial.value, slim.metrics, self.objectives))
+            self._best = self._trials[self._front.numbers[0]]
+        elif self._is_best(trial):
+            self._best = trial
         return trial
 
     def _is_best(self, trial: Trial) -> bool:
