@@ -43,7 +43,7 @@ from hpcompss.trial import Configuration, Result, Trial, TrialState
 
 OURS = ("gp", "tpe", "random")
 PEERS = {"optuna-tpe": "TPESampler", "optuna-nsga2": "NSGAIISampler"}
-BOUNDS = {("gp", "optuna-tpe"): 0.8, ("tpe", "optuna-tpe"): 1.0, ("tpe", "optuna-nsga2"): 0.8}
+BOUNDS = {("gp", "optuna-tpe"): 0.5, ("tpe", "optuna-tpe"): 1.0, ("tpe", "optuna-nsga2"): 0.85}
 """What the mean shortfall of one of our samplers may be, as a share of the peer's."""
 
 NAS = "nas-bench-macro"
