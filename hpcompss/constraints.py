@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcompss.errors import InputError, nearest
+from hpcompss.objectives import Objective
 from hpcompss.trial import Failure, FailureKind, Result
 
 __all__ = ["Constraint", "breaches", "constrained", "parse_constraints", "total_violation"]
@@ -71,16 +72,24 @@ def _constraint(metric: str, bounds: Any) -> Constraint:
     return found
 
 
-def constrained(result: Result, constraints: Sequence[Constraint]) -> Result:
-    """Returns a result, as a failure where it lacks a finite figure that a constraint bounds."""
-    for constraint in constraints if result.value is not None else ():
-        value = result.metrics.get(constraint.metric)
+def constrained(result: Result, constraints: Sequence[Constraint], also: Sequence[Objective] = ()) -> Result:
+    """Returns a result, as a failure where it lacks a finite figure that a constraint bounds or that is an objective.
+
+    Args:
+        result: What came of a trial.
+        constraints: The bounds.
+        also: The objectives beside the first one.
+    """
+    needed = [(each.metric, f"{KEY} bounds") for each in constraints]
+    needed += [(each.metric, "is an objective") for each in also]
+    for metric, why in needed if result.value is not None else ():
+        value = result.metrics.get(metric)
         if value is None:
-            reason = f"it reports no {constraint.metric!r}, which {KEY} bounds; "
-            reason += nearest(constraint.metric, result.metrics) if result.metrics else "it reports one number only"
+            reason = f"it reports no {metric!r}, which {why}; "
+            reason += nearest(metric, result.metrics) if result.metrics else "it reports one number only"
             failure = Failure(FailureKind.EXCEPTION, reason)
         elif not math.isfinite(value):
-            failure = Failure(FailureKind.NOT_FINITE, f"{constraint.metric}, which {KEY} bounds, is {value}")
+            failure = Failure(FailureKind.NOT_FINITE, f"{metric}, which {why}, is {value}")
         else:
             continue
         return dataclasses.replace(result, value=None, failure=failure)

@@ -21,6 +21,7 @@ from hpcompss.engines.base import Engine, Future
 from hpcompss.errors import HpcompssError
 from hpcompss.fidelity import Scheduler
 from hpcompss.fidelity.brackets import Bracket, Brackets
+from hpcompss.objectives import point_of
 from hpcompss.study import Study
 from hpcompss.tasks.evaluate import evaluate, evaluate_promoted, evaluate_suggested
 from hpcompss.tasks.folds import (
@@ -193,12 +194,18 @@ class KerasGraph:
         self._room = room
 
     def submit(self, engine: Engine, study: Study, trial: Trial, resources: Resources) -> TrialTasks:
-        """Submits the trial's tasks, which keep its model unless those that are kept so far beat it."""
+        """Submits the trial's tasks, which keep its model unless those that are kept so far beat it.
+
+        Where there are several objectives, it is kept as well unless another trial beats it in all of them.
+        """
         to_beat, best = study.history.nth_best(self._job.kept), study.history.best_folds
         number, configuration, folder = trial.number, trial.configuration, study.directory
+        # Not what the trial itself reached before it goes on: that counts no more once it has.
+        known = zip(study.front_numbers, study.front_points, strict=True) if study.also else ()
+        front = [point for each, point in known if each != number]
         if self._job.parts == 1:
             task = engine.submit(
-                train, self._job, number, configuration, folder, to_beat, trial.stage, resources=resources
+                train, self._job, number, configuration, folder, to_beat, trial.stage, front, resources=resources
             )
             return TrialTasks((task,), task)
         trainings: list[Future] = []
@@ -215,6 +222,7 @@ class KerasGraph:
             to_beat,
             best,
             trainings,
+            front,
             resources=unlimited(resources),
             light=True,
         )
@@ -264,7 +272,9 @@ class KerasGraph:
     def _folds(self, trainings: Sequence[Future]) -> Iterator[tuple[Job, list[Future]]]:
         """Yields the job of each fold, with those of the trainings so far whose results it takes."""
         for fold in range(self._job.parts):
-            yield replace(self._job, fold=fold), list(trainings) if self._job.fold_stopping else []
+            # A configuration that is beaten in the first objective may be the best in another.
+            stops = self._job.fold_stopping and not self._job.also
+            yield replace(self._job, fold=fold), list(trainings) if stops else []
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Keeps the best models and removes those they have beaten, and checkpoints that nothing goes on from."""
@@ -401,7 +411,7 @@ class Chain:
                     *(self._engine, study, (best, place, known), stage, self._resources)
                 )
                 record = self._engine.submit(
-                    *(record_promoted, best, place, tasks.record, study.constraints, budget),
+                    *(record_promoted, best, place, tasks.record, study.constraints, study.also, budget),
                     resources=self._light,
                     light=True,
                 )
@@ -461,9 +471,8 @@ def best_trials(study: Study, count: int) -> list[Trial]:
     """Returns the best feasible trials, up to ``count``; of equals those with the lowest numbers come first."""
     if count == 1:
         return [study.best] if study.feasible else []
-    sign = -1.0 if study.direction == "maximize" else 1.0
     ranked = [
-        (sign * trial.value, trial.number)
+        (point_of(trial.value, trial.result.metrics, study.objectives), trial.number)
         for trial in study.trials
         if trial.state is TrialState.COMPLETE and trial.value is not None and trial.result is not None
         if not total_violation(trial.result.metrics, study.constraints)
@@ -473,6 +482,8 @@ def best_trials(study: Study, count: int) -> list[Trial]:
 
 def keep_best_models(study: Study, count: int) -> None:
     """Makes ``best.keras`` the best trial's model and removes those of finished trials that are not among the best.
+
+    Where there are several objectives, those on the front are kept as well.
 
     Args:
         study: The study; what it keeps is that of its trials now.
@@ -486,9 +497,9 @@ def keep_best_models(study: Study, count: int) -> None:
         return
     models = _models(study.directory)
     _make_best(study.directory / BEST_MODEL, best[0], models)
-    trials = study.trials
+    trials, kept = study.trials, {*best, *study.front_numbers}
     for number, paths in models.items():
-        if number not in best and number < len(trials) and is_finished(trials[number]):
+        if number not in kept and number < len(trials) and is_finished(trials[number]):
             for path in paths:
                 with contextlib.suppress(OSError):
                     path.unlink()

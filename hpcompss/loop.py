@@ -168,6 +168,7 @@ class Loop:
         watch: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         rules.check_end(study.space, study.sampler.allow_duplicates)
+        rules.check_objectives(len(study.objectives))
         self._study = study
         self._engine = engine
         self._graph = graph
@@ -399,7 +400,7 @@ class Loop:
                 raise SuggestionFailed(outcome)
         now = time.monotonic()
         result = result_from(outcome, seconds=now - (future.started or now))
-        return constrained(result, self._study.constraints), None
+        return constrained(result, self._study.constraints, self._study.also), None
 
     def _check_alike(self, results: Sequence[Result]) -> None:
         """Stops a study of which nothing has completed yet, where what came first failed in the same way."""

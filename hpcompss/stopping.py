@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from hpcompss.constraints import total_violation
 from hpcompss.errors import InputError
+from hpcompss.objectives import Objective, point_of
+from hpcompss.pareto import Front
 from hpcompss.samplers.history import History
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration, Trial, is_better
@@ -29,8 +31,9 @@ class StopRules:
         trials: How many trials the study shall have in all.
         seconds: After how long no new trial starts.
         deadline: After how many seconds the running trials are ended, too.
-        target: The value of the objective that is good enough.
-        patience: How many finished trials in a row, failed ones too, may bring no better value.
+        target: The value of the (first) objective that is good enough.
+        patience: How many finished trials in a row, failed ones too, may bring no better value; where there are several
+            objectives, none that joins the front.
         min_improvement: The expected improvement of the most promising untried configuration, in the objective's
             units, below which a further trial is not worth it.
 
@@ -69,6 +72,15 @@ class StopRules:
                 f"a search {which} needs a limit: give the number of trials, the time, or the patience", key="search"
             )
 
+    def check_objectives(self, count: int) -> None:
+        """Raises `InputError` where a rule says nothing of so many objectives."""
+        if self.min_improvement is not None and count > 1:
+            raise InputError(
+                f"min_improvement is for a search with one objective, this one has {count}: take trials, time or "
+                "patience, which counts the trials since one joined the front",
+                key="search.min_improvement",
+            )
+
 
 def _is_figure(value: object, kind: type | tuple[type, ...] = (int, float)) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
@@ -87,6 +99,8 @@ class StopCheck:
         self._history = history.copy()
         self._best: Trial | None = None
         self._added: set[int] = set()
+        self._front = Front()
+        self._objectives = (Objective("", history.direction), *history.also)
         self._finished = 0
         self._since_best = 0
         self._due = max(FEWEST, 2 * len(history.space))
@@ -94,21 +108,30 @@ class StopCheck:
     def add(self, trial: Trial) -> None:
         """Takes in a finished trial, or one that went on, which counts once but may have become the best."""
         if trial.configuration or not len(self._history.space):  # else no configuration was left to try
-            is_new, is_best = trial.number not in self._added, self._is_best(trial)
+            is_new = trial.number not in self._added
             self._added.add(trial.number)
             self._finished += is_new
             if self._rules.min_improvement is not None:
                 self._history.append(trial)
-            self._since_best = 0 if is_best else self._since_best + is_new
+            joins, is_best = self._merits(trial)
+            self._since_best = 0 if joins else self._since_best + is_new
             self._best = trial if is_best else self._best
 
-    def _is_best(self, trial: Trial) -> bool:
+    def _merits(self, trial: Trial) -> tuple[bool, bool]:
+        """Returns whether a trial joins the front, which of one objective the best alone does, and whether it is best.
+
+        One of an equal value is neither.
+        """
         if trial.value is None or trial.result is None:
-            return False
+            return False, False
         if total_violation(trial.result.metrics, self._history.constraints) > 0:
-            return False
+            self._front.discard(trial.number)
+            return False, False
         best = None if self._best is None else self._best.value
-        return best is None or is_better(trial.value, best, self._history.direction)
+        is_best = best is None or is_better(trial.value, best, self._history.direction)
+        if not self._history.also:
+            return is_best, is_best
+        return self._front.add(trial.number, point_of(trial.value, trial.result.metrics, self._objectives)), is_best
 
     def reason(self, pending: Sequence[Configuration] = ()) -> str:
         """Returns, in words, which rule is met by what is known; empty where none is.
@@ -122,6 +145,8 @@ class StopCheck:
         if rules.target is not None and value is not None and self._reaches(value, rules.target):
             return f"the target {rules.target:g} is reached ({known})"
         if rules.patience is not None and self._since_best >= rules.patience:
+            if self._history.also:
+                return f"none of the last {rules.patience} trials joined the front, which has {len(self._front)}"
             return f"no improvement in the last {rules.patience} trials{known and f' (the best is {known})'}"
         if rules.min_improvement is not None and value is not None and self._finished >= self._due:
             self._due = self._finished + max(1, self._finished // SHARE)

@@ -30,6 +30,8 @@ from hpcompss.journal import (
     result_from_json,
     result_to_json,
 )
+from hpcompss.objectives import DIRECTIONS, Objective, parse_objectives, point_of
+from hpcompss.pareto import Front, Point
 from hpcompss.samplers import DEFAULT, SpaceExhausted, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
@@ -54,14 +56,16 @@ from hpcompss.warm_start import Source, initial_configurations, transferable
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine
 
-__all__ = ["DIRECTIONS", "JOURNAL", "LOGS", "WORKFLOW", "Study"]
+__all__ = ["JOURNAL", "LOGS", "WORKFLOW", "Study"]
 
-DIRECTIONS = ("minimize", "maximize")
 JOURNAL = "journal.jsonl"
 """The journal's name in a study's folder."""
 
 LOGS = "logs"
 """The name of the folder, in a study's, that keeps what workers print."""
+
+MEASURED = 3
+"""Of so many objectives the hypervolume is told at the most: with each further one it takes much longer."""
 
 RULES = tuple(StopRules.__dataclass_fields__)
 """The names of the rules that end a search."""
@@ -91,6 +95,8 @@ class Study:
             and ``module`` in ``about`` of both.
         constraints: Bounds on other metrics that a trial reports, such as ``{"parameters": {"max": 1e6}}``: a trial
             that breaks one is infeasible and never the best, one that lacks such a metric has failed.
+        also: Further objectives among the metrics that a trial reports: names whose direction is known, or mappings
+            such as ``{"metric": "latency", "direction": "minimize"}``. A trial that lacks one has failed.
         budget: How many trials are planned, for a sampler that goes by it.
         fidelity: How long trials are trained, such as ``{"scheduler": "asha", "min_epochs": 1, "max_epochs": 27}``:
             those that do badly end early (`fidelity.make_scheduler`). None trains all to the end.
@@ -122,6 +128,7 @@ class Study:
         initial: Sequence[Mapping[str, Any]] = (),
         warm_start: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         constraints: Mapping[str, Any] | None = None,
+        also: Sequence[str | Mapping[str, str]] = (),
         budget: int | None = None,
         fidelity: Mapping[str, Any] | None = None,
         per: str | None = None,
@@ -154,6 +161,7 @@ class Study:
                 "successive_halving or hyperband, or order: eager",
                 key="fidelity.scheduler",
             )
+        further = parse_objectives(also, metric)
         settings = {
             "direction": direction,
             "metric": metric,
@@ -166,6 +174,7 @@ class Study:
             **({} if per is None else {"per": per}),
             "space": space.to_json(),
             **({"constraints": {key: dict(each) for key, each in constraints.items()}} if constraints else {}),
+            **({"also": [vars(each) for each in further]} if further else {}),
             **({"about": dict(about)} if about else {}),
         }
         if chosen := initial_configurations(space, initial):
@@ -193,6 +202,7 @@ class Study:
         self.settings = settings
         self.scheduler = make_scheduler(settings.get("fidelity"))
         self.constraints: tuple[Constraint, ...] = parse_constraints(settings.get("constraints", {}))
+        self.also: tuple[Objective, ...] = tuple(Objective(**each) for each in settings.get("also", ()))
         self.initial: list[Configuration] = settings.get("initial", [])
         self.sources = tuple(Source.from_json(each) for each in settings.get("warm_start", ()))
         self.directory: Path | None = None
@@ -204,6 +214,7 @@ class Study:
         self._running: dict[int, Trial] = {}
         self._interrupted: list[int] = []
         self._best: Trial | None = None
+        self._front = Front()
         self._order: list[int] = []
         self._earlier: dict[int, tuple[Trial, ...]] = {}
         self._failed = 0
@@ -223,6 +234,11 @@ class Study:
     def metric(self) -> str:
         """The objective's name."""
         return str(self.settings["metric"])
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All objectives, the first of them first."""
+        return (Objective(self.metric, self.direction), *self.also)
 
     @property
     def seed(self) -> int:
@@ -246,10 +262,47 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none."""
+        """The feasible trial with the best value, the lowest of equals. Raises `LookupError` while there is none.
+
+        Where there are several objectives, it is the best by the first one, and of those the best by the next: an end
+        of the `front`.
+        """
         if self._best is None:
             raise LookupError(f"no trial {'is feasible' if self.completed else 'has completed'} yet")
         return self._best
+
+    @property
+    def front(self) -> list[Trial]:
+        """The feasible trials that no other one beats in all objectives, the best by the first objective first."""
+        return [self._trials[number] for number in self.front_numbers]
+
+    @property
+    def front_numbers(self) -> list[int]:
+        """The numbers of the trials on the front."""
+        if self.also:
+            return self._front.numbers
+        return [] if self._best is None else [self._best.number]
+
+    @property
+    def front_size(self) -> int:
+        """How many trials are on the front."""
+        return len(self._front) if self.also else int(self._best is not None)
+
+    @property
+    def front_points(self) -> list[Point]:
+        """What the trials on the front reach in each of several objectives, to be minimised; none of one objective."""
+        return self._front.points
+
+    @property
+    def hypervolume(self) -> float | None:
+        """The share that the front dominates of what lies between the best and the worst in two or three objectives."""
+        return self._front.hypervolume if 1 < len(self.objectives) <= MEASURED else None
+
+    def point(self, trial: Trial) -> dict[str, float]:
+        """Returns what a trial that has completed reached in each objective, by the metric's name."""
+        if trial.value is None or trial.result is None:
+            return {}
+        return {self.metric: trial.value, **{each.metric: trial.result.metrics[each.metric] for each in self.also}}
 
     @property
     def completed(self) -> int:
@@ -319,7 +372,7 @@ class Study:
     @property
     def prior(self) -> History:
         """What was known before the first trial: those of other studies, as far as they were taken over."""
-        history = History(self.space, self.direction, self.constraints)
+        history = History(self.space, self.direction, self.constraints, self.also)
         for source in self.sources:
             history.transfer(source.trials, comparable=source.comparable)
         return history
@@ -503,7 +556,7 @@ class Study:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
         if self.scheduler is not None and result.budget is None:
             result = dataclasses.replace(result, budget=self.scheduler.budget(self._trials[number].stage))
-        data = result_to_json(constrained(result, self.constraints))
+        data = result_to_json(constrained(result, self.constraints, self.also))
         told = {} if configuration is None else {"configuration": configuration}
         self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
         self._configure(number, configuration)
@@ -570,6 +623,9 @@ class Study:
             self._learn(trial, result)
         self._failed += trial.value is None
         self._infeasible += self._is_infeasible(trial)
+        if self.also:
+            self._place(trial)
+            return trial
         if self._best is not None and self._best.number == number:
             self._best = None  # it may have become worse
             for each in self._trials:
@@ -599,6 +655,15 @@ class Study:
         """Takes a trial for the best one if it is; one that goes on counts as it stood."""
         if trial.value is not None and not self._is_infeasible(trial) and self._is_best(trial):
             self._best = trial
+
+    def _place(self, trial: Trial) -> None:
+        """Puts a trial on the front of several objectives, or off it; where it stood before counts no more."""
+        if trial.value is None or trial.result is None or self._is_infeasible(trial):
+            self._front.discard(trial.number)
+        else:
+            self._front.add(trial.number, point_of(trial.value, trial.result.metrics, self.objectives))
+        numbers = self._front.numbers
+        self._best = self._trials[numbers[0]] if numbers else None
 
     def _is_best(self, trial: Trial) -> bool:
         best = self._best

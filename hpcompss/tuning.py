@@ -19,6 +19,7 @@ from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, best_trials, keep_best_models, unlimited
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
+from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
@@ -153,8 +154,9 @@ def resume(
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)
-        stated = vars(StopRules(trials, time, None, target, patience, min_improvement))
-        if limits := {rule: value for rule, value in stated.items() if value is not None}:
+        stated = StopRules(trials, time, None, target, patience, min_improvement)
+        stated.check_objectives(len(study.objectives))
+        if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
         if isinstance(engine, str) and engine != workflow.engine.name:
@@ -315,6 +317,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         seed=seed,
         early_stopping=workflow.training.stops_early,
         constraints=parse_constraints(workflow.objective.plain_constraints()),
+        also=tuple(Objective(**each.model_dump()) for each in workflow.objective.also),
         folds=workflow.training.folds,
         repeats=workflow.training.repeats,
         fold_stopping=workflow.training.fold_stopping,
@@ -426,6 +429,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
     """
     search = workflow.search
     search.rules.check_end(space, search.allow_duplicates)
+    search.rules.check_objectives(1 + len(workflow.objective.also))
     return Study(
         space,
         sampler=search.sampler,
@@ -438,6 +442,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         initial=search.initial,
         warm_start=search.warm_start,
         constraints=workflow.objective.plain_constraints(),
+        also=[each.model_dump() for each in workflow.objective.also],
         budget=search.trials,
         fidelity=workflow.scheduling(),
         per=workflow.objective.per,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcompss.constraints import Constraint, constrained, parse_constraints
 from hpcompss.errors import InputError
+from hpcompss.objectives import Objective
 from hpcompss.space.space import Key, Space
 from hpcompss.trial import Configuration, Result, Trial, TrialState, is_finished
 
@@ -115,10 +116,11 @@ def transferable(study: Study, space: Space, settings: Mapping[str, Any]) -> Sou
             key=KEY,
         )
     constraints = parse_constraints(settings.get("constraints", {}))
+    also = tuple(Objective(**each) for each in settings.get("also", ()))
     taken, left_out = [], Counter[str]()
     for trial in filter(is_finished, study.trials):
         try:
-            taken.append(_fitted(trial, study.space, space, constraints))
+            taken.append(_fitted(trial, study.space, space, constraints, also))
         except InputError as error:
             left_out[error.message] += 1
     if all(trial.value is None for trial in taken):
@@ -133,7 +135,9 @@ def _varying(space: Space) -> set[str]:
     return {parameter.name for parameter in space.parameters if parameter.count > 1}
 
 
-def _fitted(trial: Trial, there: Space, here: Space, constraints: Sequence[Constraint]) -> Trial:
+def _fitted(
+    trial: Trial, there: Space, here: Space, constraints: Sequence[Constraint], also: Sequence[Objective]
+) -> Trial:
     """Returns a trial with its configuration in another space. Raises `InputError` where it has none."""
     try:
         configuration = here.completed(trial.configuration)
@@ -142,11 +146,11 @@ def _fitted(trial: Trial, there: Space, here: Space, constraints: Sequence[Const
     for name in configuration:
         if name in there.names and name not in trial.configuration:
             raise InputError(f"{name!r} was not active there")
-    result = constrained(trial.result or Result(None), constraints)
+    result = constrained(trial.result or Result(None), constraints, also)
     if result.failure is not None and trial.value is not None:
         raise InputError(result.failure.reason)
-    bounded = {each.metric for each in constraints}
-    metrics = {name: value for name, value in result.metrics.items() if name in bounded and math.isfinite(value)}
+    needed = {each.metric for each in constraints} | {each.metric for each in also}
+    metrics = {name: value for name, value in result.metrics.items() if name in needed and math.isfinite(value)}
     return Trial(trial.number, configuration, trial.state, Result(result.value, metrics))
 
 

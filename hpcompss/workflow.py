@@ -16,16 +16,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import NONE, make_scheduler
+from hpcompss.objectives import direction_of, parse_objectives, unknown_direction
 from hpcompss.samplers import DEFAULT, check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
 from hpcompss.training.data.specification import DataSpecification
-from hpcompss.training.job import EarlyStopping
+from hpcompss.training.job import INFERENCE, PARAMETERS, EarlyStopping
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
 
-__all__ = ["Workflow", "direction_of", "load_workflow", "make_workflow"]
+__all__ = ["Workflow", "load_workflow", "make_workflow"]
 
 Path_ = tuple[str | int, ...]
 """Where a setting stands in the file: its keys and list positions from the top."""
@@ -33,25 +34,6 @@ Path_ = tuple[str | int, ...]
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
-
-
-# Objectives
-
-_MAXIMIZED = re.compile(
-    r"accuracy|(^|_)(acc|auc|f1|f1_score|fbeta_score|precision|recall|r2|r2_score|iou|io_u|score|specificity|"
-    r"sensitivity|cosine_similarity|true_positives|true_negatives)(_|$)|_at_"
-)
-_MINIMIZED = re.compile(
-    r"(^|_)(loss|mse|mae|mape|msle|rmse|error|hinge|poisson|kl_divergence|logcosh|log_cosh|cost|time|seconds|regret|"
-    r"perplexity|false_positives|false_negatives)(_|$)|crossentropy|cross_entropy"
-)
-
-
-def direction_of(metric: str) -> str | None:
-    """Returns which way a metric is better by its name (``val_accuracy``: ``"maximize"``), or None where unknown."""
-    if _MINIMIZED.search(metric):
-        return "minimize"
-    return "maximize" if _MAXIMIZED.search(metric) else None
 
 
 # The sections
@@ -84,18 +66,11 @@ class Bounds(_Section):
         return self
 
 
-class Objective(_Section):
-    """What is compared: a metric, which way it is better, at which epoch of a trial it is read, and within what."""
+class Aim(_Section):
+    """A metric, and which way it is better."""
 
     metric: str
     direction: Literal["minimize", "maximize"]
-    epoch: Literal["best", "last"] = "best"
-    per: Literal["second"] | None = None
-    constraints: dict[str, Bounds] = {}
-
-    def plain_constraints(self) -> dict[str, dict[str, float]]:
-        """Returns the constraints as a study takes them."""
-        return {metric: bounds.model_dump(exclude_none=True) for metric, bounds in self.constraints.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -103,12 +78,22 @@ class Objective(_Section):
         if isinstance(data, dict) and "direction" not in data and isinstance(data.get("metric"), str):
             direction = direction_of(data["metric"])
             if direction is None:
-                raise ValueError(
-                    f"the direction of {data['metric']!r} is not known: write "
-                    f"{{metric: {data['metric']}, direction: maximize}} (or minimize)"
-                )
+                raise ValueError(unknown_direction(data["metric"]))
             return {**data, "direction": direction}
         return data
+
+
+class Objective(Aim):
+    """What is compared: one metric or more, at which epoch of a trial they are read, and within what."""
+
+    epoch: Literal["best", "last"] = "best"
+    per: Literal["second"] | None = None
+    constraints: dict[str, Bounds] = {}
+    also: list[Annotated[Aim, BeforeValidator(_named("metric"))]] = []
+
+    def plain_constraints(self) -> dict[str, dict[str, float]]:
+        """Returns the constraints as a study takes them."""
+        return {metric: bounds.model_dump(exclude_none=True) for metric, bounds in self.constraints.items()}
 
 
 def _as_folders(value: Any) -> Any:
@@ -374,7 +359,8 @@ class Workflow(_Section):
     def task(self) -> str:
         """What decides, beside the configuration and the code, which value a trial has."""
         plain = self._unmoved()
-        objective = {key: value for key, value in plain["objective"].items() if key not in ("constraints", "per")}
+        left_out = ("also", "constraints", "per")
+        objective = {key: value for key, value in plain["objective"].items() if key not in left_out}
         parts = {key: plain.get(key) for key in ("model", "function", "data", "training")}
         parts |= {"fidelity": plain["fidelity"]} if "fidelity" in plain else {}
         return _digest({**parts, "objective": objective})
@@ -654,6 +640,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         make_scheduler(workflow.scheduling(), workflow.search.trials)
         check_engine(workflow.engine.name)
+        _check_objectives(workflow)
     except InputError as error:
         path = tuple((error.key or "space").split("."))
         raise source.error(error.message, _longest(path, source)) from None
@@ -661,9 +648,36 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
     return workflow
 
 
+def _check_objectives(workflow: Workflow) -> None:
+    """Refuses a metric that is an objective twice, and to go by epochs with a figure that no epoch has."""
+    objective = workflow.objective
+    parse_objectives([each.model_dump() for each in objective.also], objective.metric)
+    workflow.search.rules.check_objectives(1 + len(objective.also))
+    if workflow.model is not None and objective.metric in (PARAMETERS, INFERENCE):
+        raise InputError(
+            f"{objective.metric!r} is a figure of a whole model: put a metric of the training first, which says what "
+            f"epoch counts, such as [val_accuracy, {objective.metric}]",
+            key="objective.metric",
+        )
+
+
+def _objectives(stated: list[Any], source: _Source) -> Any:
+    """Returns the section that a list of objectives stands for, with the places of its parts."""
+    if not stated:
+        return stated
+    for path, place in list(source.places.items()):
+        if path[0:1] == ("objective",) and len(path) > 1 and isinstance(path[1], int):
+            inside = path[2:] if path[1] == 0 else ("also", path[1] - 1, *path[2:])
+            source.places.setdefault(("objective", *(inside or ("metric",))), place)
+    first = stated[0] if isinstance(stated[0], dict) else {"metric": stated[0]}
+    return {**first, "also": stated[1:]}
+
+
 def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
     """Returns the settings with paths made absolute, without sections that are there but empty."""
     resolved = {key: value for key, value in data.items() if value is not None}
+    if isinstance(resolved.get("objective"), list | tuple):
+        resolved["objective"] = _objectives(list(resolved["objective"]), source)
     try:
         resolved |= {"space": _plain_space(resolved["space"])} if "space" in resolved else {}
     except InputError as error:
@@ -772,7 +786,7 @@ def _first_error(error: ValidationError, source: _Source) -> InputError:
 def _setting(location: Sequence[str | int]) -> Path_:
     """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
     named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
-    named = 4 if location[:2] == ("objective", "constraints") else named
+    named = 4 if location[:2] in (("objective", "constraints"), ("objective", "also")) else named
     named = 3 if location[:2] == ("training", "early_stopping") else named
     return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
 
@@ -793,4 +807,6 @@ def _section(path: Path_) -> type[BaseModel]:
         return Bounds
     if path == ("training", "early_stopping"):
         return EarlyStoppingSection
+    if path[:2] == ("objective", "also"):
+        return Aim
     return _SECTIONS[str(path[0])] if path else Workflow

@@ -15,10 +15,11 @@ from hpcompss.errors import InputError
 from hpcompss.fidelity import Waiting
 from hpcompss.graph import FunctionGraph
 from hpcompss.loop import Loop
+from hpcompss.objectives import Objective
 from hpcompss.report.export import as_csv, as_plain
 from hpcompss.samplers import History
 from hpcompss.space import Float, Int, Space
-from hpcompss.stopping import StopRules
+from hpcompss.stopping import StopCheck, StopRules
 from hpcompss.study import Study
 from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
 from hpcompss.workflow import load_workflow, make_workflow
@@ -220,6 +221,97 @@ def test_losses_at_less_than_the_full_budget_are_adjusted():
     assert history.fidelities.tolist() == [0.5, 1.0, 0.1, 0.1]
     assert history.best == 0.5
     assert np.allclose(history.copy().losses, history.losses)
+
+
+SIZE = {"metric": "size", "direction": "minimize"}
+
+
+def test_the_front_follows_trials_that_go_on(tmp_path):
+    study = made("successive_halving", also=[SIZE], directory=tmp_path / "s")
+    for trial in [study.ask() for _ in range(9)]:
+        study.tell(trial, {"loss": float(trial.number), "size": 9.0 - trial.number})
+    first = study.ask()
+    assert (first.number, study.front_numbers) == (0, [*range(9)])
+    study.tell(first, {"loss": 1.5, "size": 9.0})
+    assert study.front_numbers == [*range(1, 9)]
+    second = study.ask()
+    study.give_back(second.number)
+    assert (second.number, study.front_numbers) == (1, [*range(1, 9)])
+    study.tell(study.ask(), {"loss": 0.5, "size": 1.0})
+    assert (study.front_numbers, study.front_points, study.best.number) == ([1], [(0.5, 1.0)], 1)
+    study.tell(study.ask(), failure="out of memory")
+    assert (study.front_numbers, study.completed) == ([1], 9)
+    assert study.history.front == study.front_points
+    study.close()
+    loaded = Study.load(tmp_path / "s")
+    assert (loaded.front_numbers, loaded.hypervolume) == (study.front_numbers, study.hypervolume)
+
+
+def test_what_is_infeasible_when_it_goes_on_leaves_the_front():
+    study = made("successive_halving", also=[SIZE], constraints={"size": {"max": 9}})
+    for trial in [study.ask() for _ in range(9)]:
+        study.tell(trial, {"loss": float(trial.number), "size": 9.0 - (trial.number == 1)})
+    assert study.front_numbers == [0, 1]
+    study.tell(study.ask(), {"loss": 0.0, "size": 10.0})
+    assert study.front_numbers == [1]
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+@pytest.mark.parametrize(("sampler", "per"), [("tpe", None), ("gp", None), ("gp", "second"), ("tpe", "second")])
+def test_any_scheduler_goes_with_several_objectives(tmp_path, scheduler, sampler, per):
+    def train(values, epochs):
+        return {"loss": (values["x"] - 0.3) ** 2 + 1 / epochs, "size": values["x"] ** 2, "epochs": float(epochs)}
+
+    study = made(scheduler, sampler=sampler, per=per, also=[SIZE], directory=tmp_path / "s")
+    with simulated() as engine:
+        Loop(study, engine, FunctionGraph(train, "loss"), StopRules(20)).run()
+    study.close()
+    reached = [(*study.point(each).values(), each.number) for each in study.trials]
+    front = [
+        number
+        for loss, size, number in reached
+        if not any(a <= loss and b <= size and (a, b, other) < (loss, size, number) for a, b, other in reached)
+    ]
+    assert sorted(study.front_numbers) == front and study.best.number in front
+    loaded = Study.load(tmp_path / "s")
+    assert loaded.front == study.front
+    assert np.array_equal(loaded.history.points, study.history.points)
+    rows = csv.DictReader(io.StringIO(as_csv(study)))
+    assert [int(row["number"]) for row in rows if row["front"]] == front
+
+
+def test_a_weighting_of_objectives_is_adjusted_once():
+    history = History(space(), "minimize", also=[Objective("size", "minimize")])
+
+    def told(number, value, size, share):
+        result = Result(value, {"size": size})
+        history.append(Trial(number, {"x": number / 10, "y": 0}, TrialState.COMPLETE, result), fidelity=share)
+
+    told(0, 0.9, 4.0, 0.1)
+    told(1, 0.8, 7.0, 0.1)
+    told(0, 0.6, 3.0, 1.0)
+    assert np.allclose(history.points, [[0.6, 3.0], [0.5, 7.0]])
+    view = history.with_losses(np.array([1.0, 2.0]))
+    assert view.losses.tolist() == [1.0, 2.0]
+    assert np.allclose(view.points, history.points)
+    assert history.front == [(0.6, 3.0)]  # what was reached, not what is expected of more training
+
+
+def test_a_trial_joins_the_front_again_only_by_getting_better():
+    history = History(space(), "minimize", also=[Objective("size", "minimize")])
+    check = StopCheck(StopRules(patience=1), history)
+
+    def told(number, value, size):
+        result = Result(value, {"size": size})
+        check.add(Trial(number, {"x": number / 10, "y": 0}, TrialState.COMPLETE, result))
+
+    told(0, 0.9, 4.0)
+    told(1, 0.9, 5.0)
+    assert "joined the front" in check.reason()
+    told(0, 0.9, 4.5)
+    assert "joined the front" in check.reason()
+    told(0, 0.8, 4.5)
+    assert check.reason() == ""
 
 
 def test_patience_counts_trials_not_stages():

@@ -321,6 +321,27 @@ def test_trials_go_on_from_their_checkpoints(
     assert study.trials[longest].value == pytest.approx(other.trials[longest].value or 0, abs=0.2)
 
 
+@pytest.mark.parametrize("training", [{}, {"folds": 2}])
+def test_trials_with_several_objectives_go_on(engine: Engine, tmp_path: Path, training: dict[str, Any]) -> None:
+    """The smallest network is on the front whatever it learns; the large one that learns nothing is not."""
+    initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.001), (4, 0.001), (12, 0.03), (8, 0.03))]
+    sections = workflow(
+        "build",
+        objective=["val_accuracy", "parameters"],
+        search={"trials": 4, "seed": 2, "initial": initial},
+        fidelity={"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 4, "eta": 2},
+        training=training,
+    )
+    study = hpcompss.tune(**sections, study=tmp_path / "study", engine=engine)
+    assert sorted(trial.result.budget or 0 for trial in study.trials if trial.result) == [1, 1, 2, 4]
+    assert {1, study.best.number} <= set(study.front_numbers) < {0, 1, 2, 3}
+    refitted = [f"trial-{study.best.number}-refit.keras"] if training else []
+    assert sorted(os.listdir(tmp_path / "study" / "models")) == sorted(
+        [f"trial-{number}.keras" for number in study.front_numbers] + refitted
+    )
+    assert study.test is not None and study.test["number"] == study.best.number
+
+
 def test_a_checkpoint_that_is_gone_costs_a_warning(engine: Engine, tmp_path: Path) -> None:
     fidelity = {"scheduler": "successive_halving", "max_epochs": 2, "eta": 2, "checkpoints": "1kB"}
     initial = [{"units": 16, "rate": 0.03}, {"units": 4, "rate": 0.001}]  # the first waits until the second is known

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
+from hpcompss.objectives import direction_of
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space
 from hpcompss.stopping import StopRules
 from hpcompss.training.job import EarlyStopping
 from hpcompss.units import parse_duration, parse_memory
-from hpcompss.workflow import direction_of, load_workflow, make_workflow
+from hpcompss.workflow import load_workflow, make_workflow
 
 ROOT = Path(__file__).parents[1]
 

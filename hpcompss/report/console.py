@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ from rich.text import Text
 from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
 from hpcompss.loop import INTERRUPTED, Snapshot, View
+from hpcompss.report.export import front_model
 from hpcompss.study import Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.trial import Result, Trial, TrialState, Value, fold_values
@@ -27,6 +29,13 @@ __all__ = ["is_untested", "make_console", "make_view", "show_result", "show_stat
 
 MANY = 4
 """More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
+
+
+WHOLE = 1e9
+"""Below it a whole number (of parameters, say) is shown as it is."""
+
+MANY_ON_FRONT = 20
+"""So many trials of the front are shown at the most, spread evenly over it."""
 
 
 def duration(seconds: float) -> str:
@@ -40,8 +49,10 @@ def duration(seconds: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Returns a metric for people, with five significant digits."""
-    return "-" if value is None or math.isnan(value) else f"{value:.5g}"
+    """Returns a metric for people, with five significant digits; a whole number with all of its own."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) < WHOLE and value == int(value) else f"{value:.5g}"
 
 
 def short(value: Value) -> str:
@@ -92,11 +103,11 @@ class PlainView(View):
         study = snapshot.study
         of = "" if snapshot.trials is None else f"/{snapshot.trials}"
         if len(snapshot.finished) > MANY:
-            best = f", best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
+            best = f", {_so_far(study)}" if study.feasible else ""
             self.say(f"{study.finished}{of} trials finished, {study.failed} failed{best}")
             return
         for trial in snapshot.finished:
-            best = f"  best {figure(study.best.value)} (trial {study.best.number})" if study.feasible else ""
+            best = f"  {_so_far(study)}" if study.feasible else ""
             self.say(f"trial {trial.number:>4}  {outcome(study, trial)}{best}  {study.finished}{of}")
             for warning in trial.result.warnings if trial.result else ():
                 self.say(f"trial {trial.number:>4}  warning: {warning}")
@@ -169,6 +180,7 @@ class LiveView(View):
                 ("best  ", "bold"),
                 f"trial {study.best.number}  {study.metric} ",
                 (figure(study.best.value), "bold green"),
+                f"  front of {study.front_size}" if study.also else "",
                 f"  {configuration(study.best.configuration)}",
             )
             best.truncate(self._console.width, overflow="ellipsis")
@@ -235,9 +247,13 @@ def outcome(study: Study, trial: Trial) -> str:
     epoch = ("" if result.epoch is None else f" at epoch {result.epoch}") + _budget(result)
     breaches = study.breaches(trial)
     infeasible = f" (infeasible: {breaches})" if breaches else ""
-    return (
-        f"{study.metric} {figure(result.value)}{_spread(study, result)}{epoch}{infeasible}  {duration(result.seconds)}"
-    )
+    return f"{_reached(study, trial)}{epoch}{infeasible}  {duration(result.seconds)}"
+
+
+def _reached(study: Study, trial: Trial) -> str:
+    """Returns what a trial reached in each objective, and how the first differs between its folds or repeats."""
+    first, *others = (f"{metric} {figure(value)}" for metric, value in study.point(trial).items())
+    return ", ".join([first + ("" if trial.result is None else _spread(study, trial.result)), *others])
 
 
 def _spread(study: Study, result: Result) -> str:
@@ -267,6 +283,12 @@ def _show_budgets(study: Study, say: Any) -> None:
     say(f"trials: {', '.join(shown)} {unit}")
 
 
+def _so_far(study: Study) -> str:
+    """Returns the best value so far, and how many trials are on the front where there are several objectives."""
+    front = f", front of {study.front_size}" if study.also else ""
+    return f"best {figure(study.best.value)} (trial {study.best.number}){front}"
+
+
 def _completed(study: Study) -> str:
     """Returns how many trials have a value, and how many of those break a constraint."""
     infeasible = study.completed - study.feasible
@@ -285,12 +307,13 @@ def show_result(study: Study, console: Console) -> None:
     else:
         best = study.best
         epoch = "" if best.result is None or best.result.epoch is None else f" at epoch {best.result.epoch}"
-        spread = "" if best.result is None else _spread(study, best.result)
-        say(f"best: trial {best.number}, {study.metric} {figure(best.value)}{spread}{epoch}")
+        by = f" by {study.metric}" if study.also else ""
+        say(f"best{by}: trial {best.number}, {_reached(study, best)}{epoch}")
         width = max((len(name) for name in best.configuration), default=0)
         for name, value in best.configuration.items():
             say(f"  {name:<{width}}  {value}")
         _show_test(study, say)
+        _show_front(study, console)
     _show_budgets(study, say)
     _show_failures(study, say)
     if study.directory is not None:
@@ -301,6 +324,31 @@ def show_result(study: Study, console: Console) -> None:
         for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
+
+
+def _show_front(study: Study, console: Console) -> None:
+    """Prints the trials that no other one beats, where there are several objectives."""
+    if not study.also or not study.front_size:
+        return
+    front = study.front
+    volume = "" if study.hypervolume is None else f", hypervolume {figure(study.hypervolume)}"
+    places = sorted({round(place * (len(front) - 1) / (MANY_ON_FRONT - 1)) for place in range(MANY_ON_FRONT)})
+    shown = [front[place] for place in places]
+    rest = "" if len(shown) == len(front) else f"; {len(shown)} of them, export has all"
+    trials = "trial" if len(front) == 1 else "trials"
+    console.print(f"front: {len(front)} {trials} that no other one beats{volume}{rest}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", *(each.metric for each in study.objectives)):
+        table.add_column(name, justify="right", no_wrap=True)
+    models = [front_model(study, trial) for trial in shown]
+    if any(models):
+        table.add_column("model", no_wrap=True)
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+    for trial, model in zip(shown, models, strict=True):
+        row = [str(trial.number), *(figure(value) for value in study.point(trial).values())]
+        row += [f"models/{Path(model).name}" if model else "-"] if any(models) else []
+        table.add_row(*row, configuration(trial.configuration))
+    console.print(table)
 
 
 def is_untested(study: Study) -> bool:
@@ -358,7 +406,9 @@ def show_status(study: Study, running: bool, console: Console) -> None:
         (trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.value is not None),
         key=lambda trial: (study.breaches(trial) != "", sign * (trial.value or 0.0)),
     )
-    if ranked:
+    if study.also and study.feasible:
+        _show_front(study, console)
+    elif ranked:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("trial", study.metric, "epoch", "time"):
             table.add_column(name, justify="right", no_wrap=True)

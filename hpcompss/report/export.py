@@ -12,9 +12,10 @@ from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
+from hpcompss.tasks.train import model_path
 from hpcompss.trial import Trial
 
-__all__ = ["as_csv", "as_plain", "trial_as_plain", "write_csv", "write_whole"]
+__all__ = ["as_csv", "as_plain", "front_model", "trial_as_plain", "write_csv", "write_whole"]
 
 
 def trial_as_plain(trial: Trial) -> dict[str, Any]:
@@ -61,6 +62,10 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "model": _model(study, BEST_MODEL),
         "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
     }
+    if study.also:
+        plain["objectives"] = [vars(each) for each in study.objectives]
+        plain["front"] = [trial_as_plain(trial) | {"model": front_model(study, trial)} for trial in study.front]
+        plain["hypervolume"] = study.hypervolume
     if trials:
         curves = _curves(study)
         plain["trials"] = [
@@ -84,6 +89,12 @@ def _curves(study: Study) -> dict[int, Any]:
     return curves
 
 
+def front_model(study: Study, trial: Trial) -> str | None:
+    """Returns where the model of a trial on the front is, or None where there is none."""
+    path = None if study.directory is None else model_path(study.directory, trial.number)
+    return str(path) if path is not None and path.exists() else None
+
+
 def _model(study: Study, name: str) -> str | None:
     path = None if study.directory is None else study.directory / name
     return str(path) if path is not None and path.exists() else None
@@ -96,7 +107,9 @@ def as_csv(study: Study) -> str:
     )
     columns = ["number", "state", "value", "seconds", "epoch"] + ["budget"] * (study.scheduler is not None)
     columns += [f"parameter:{name}" for name in study.space.names]
-    columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints) + ["reason"]
+    columns += [f"metric:{name}" for name in metrics] + ["infeasible"] * bool(study.constraints)
+    columns += ["front"] * bool(study.also) + ["reason"]
+    front = set(study.front_numbers)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
@@ -108,6 +121,7 @@ def as_csv(study: Study) -> str:
         row += [trial.configuration.get(name) for name in study.space.names]
         row += [None if result is None else result.metrics.get(name) for name in metrics]
         row += [study.breaches(trial) or None] * bool(study.constraints)
+        row += ["yes" if trial.number in front else None] * bool(study.also)
         row.append(result.failure.reason if result is not None and result.failure is not None else None)
         table.writerow(row)
     return text.getvalue()

@@ -187,7 +187,8 @@ def _show_predicted(plan: Plan, console: Console, say: Callable[[str], None]) ->
     if not plan.predicted:
         say(f"nothing can be predicted: {prediction.obstacle(plan.study.history)}")
         return
-    say("the most promising untried configurations, by a Gaussian process of what has finished:")
+    by = f", by {plan.study.metric} alone" if plan.study.also else ""
+    say(f"the most promising untried configurations{by}, by a Gaussian process of what has finished:")
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = [f"expected {plan.study.metric}", "expected improvement", *(["expected time"] if plan.seconds else [])]
     for name in names:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpcompss.errors import InputError
 from hpcompss.samplers.history import History
+from hpcompss.samplers.scalarisation import scalarised
 from hpcompss.space.enumeration import Permutation
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration
@@ -56,6 +57,8 @@ class Sampler(abc.ABC):
     def ask(self, history: History, pending: Sequence[Configuration], number: int) -> Configuration:
         """Returns the configuration of trial ``number``: the first proposal that was not tried.
 
+        Where there are several objectives, it learns from another weighting of them each time (`scalarisation`).
+
         Args:
             history: The finished trials.
             pending: The configurations that are being tried.
@@ -65,7 +68,8 @@ class Sampler(abc.ABC):
             SpaceExhausted: Every configuration was tried or is being tried, and duplicates are not allowed.
         """
         generator = np.random.default_rng([self.seed, number])
-        proposals = itertools.chain(self.propose(history, pending, number, generator), self._drawn(generator))
+        known = scalarised(history, self.seed, number) if history.also and self.learns else history
+        proposals = itertools.chain(self.propose(known, pending, number, generator), self._drawn(generator))
         if self.allow_duplicates:
             return next(proposals)
         taken = {self.space.key(each) for each in pending}

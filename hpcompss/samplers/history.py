@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcompss.constraints import Constraint, total_violation
+from hpcompss.objectives import Objective
+from hpcompss.pareto import Point, non_dominated
 from hpcompss.space.space import Key, Space
 from hpcompss.trial import Trial, TrialState, fold_values
 
@@ -25,6 +27,7 @@ class History:
         space: Their space.
         direction: ``"minimize"`` or ``"maximize"``.
         constraints: What trials must keep to.
+        also: The objectives beside the first one.
 
     Attributes:
         keys: The configurations that the study tried itself.
@@ -33,13 +36,22 @@ class History:
             where trials have none.
     """
 
-    def __init__(self, space: Space, direction: str, constraints: Sequence[Constraint] = ()) -> None:
+    def __init__(
+        self,
+        space: Space,
+        direction: str,
+        constraints: Sequence[Constraint] = (),
+        also: Sequence[Objective] = (),
+    ) -> None:
         self.space = space
         self.direction = direction
         self.constraints = tuple(constraints)
+        self.also = tuple(also)
         self._sign = -1.0 if direction == "maximize" else 1.0
         self._units: NDArray[np.float64] = np.empty((16, len(space)))
         self._losses: NDArray[np.float64] = np.empty(16)
+        self._others: NDArray[np.float64] = np.empty((16, len(self.also)))
+        self._first: NDArray[np.float64] | None = None
         self._violations: NDArray[np.float64] = np.empty(16)
         self._fidelities: NDArray[np.float64] = np.empty(16)
         self._adjusted: NDArray[np.float64] | None = None
@@ -73,6 +85,12 @@ class History:
         return self._adjusted
 
     @property
+    def points(self) -> NDArray[np.float64]:
+        """What is to be minimised in each objective: shape (trials, objectives), NaN for a failed trial."""
+        first = self.losses if self._first is None else self._first
+        return np.column_stack([first, self._others[: self._count]])
+
+    @property
     def violations(self) -> NDArray[np.float64]:
         """By how much constraints are violated, 0 where all hold: shape (trials,), NaN for a failed trial."""
         return self._violations[: self._count]
@@ -102,6 +120,22 @@ class History:
         own = slice(self.transferred, self._count)
         losses = self._losses[own][self._violations[own] == 0]
         return float(self._sign * np.partition(losses, place - 1)[place - 1]) if len(losses) >= place else None
+
+    @property
+    def front(self) -> list[Point]:
+        """What the study's own feasible trials reach in several objectives that no other one of them beats."""
+        if not self.also:
+            return []
+        reached = np.column_stack([self._losses[: self._count], self._others[: self._count]])[self.transferred :]
+        own = reached[self.violations[self.transferred :] == 0]
+        return [tuple(each) for each in own[non_dominated(own)].tolist()]
+
+    def with_losses(self, losses: NDArray[np.float64]) -> History:
+        """Returns a view of it whose losses are others, as they are, for a sampler that learns from one figure."""
+        view = copy.copy(self)
+        view._first = self.losses if self._first is None else self._first
+        view._losses, view._adjusted, view._gains = losses, None, {}
+        return view
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
         """Adds a finished trial, which was given that share of the full budget; one that went on takes its place."""
@@ -147,18 +181,21 @@ class History:
         # They may have run on another machine.
         self._seconds[begin : self._count] = np.nan
         if not comparable:
-            self._alignments += (_Alignment(begin, self._count, self.losses[begin:].copy()),)
+            self._alignments += (_Alignment(begin, self._count, self.points[begin:]),)
 
     def _align(self) -> None:
         """Shifts the values of trials from elsewhere as the latest trial says."""
-        latest, loss = self._units[self._count - 1], self._losses[self._count - 1]
+        row = self._count - 1
+        latest, point = self._units[row], np.append(self._losses[row], self._others[row])
         aligned = []
         for each in self._alignments:
             place = slice(each.begin, each.end)
-            distances = np.where(np.isnan(each.losses), np.inf, _distances(self._units[place], latest))
+            distances = np.where(np.isnan(each.points[:, 0]), np.inf, _distances(self._units[place], latest))
             if np.isfinite(distances).any():
-                each = dataclasses.replace(each, gaps=(*each.gaps, float(loss - each.losses[distances.argmin()])))
-                self._losses[place] = each.losses + np.median(each.gaps)
+                gap = tuple((point - each.points[distances.argmin()]).tolist())
+                each = dataclasses.replace(each, gaps=(*each.gaps, gap))
+                shifted = each.points + np.median(each.gaps, axis=0)
+                self._losses[place], self._others[place] = shifted[:, 0], shifted[:, 1:]
             aligned.append(each)
         self._alignments = tuple(aligned)
 
@@ -166,10 +203,12 @@ class History:
         if self._count == len(self._losses):
             self._grow()
         value = math.nan if trial.value is None or trial.state is not TrialState.COMPLETE else trial.value
-        succeeded = math.isfinite(value)
+        metrics = trial.result.metrics if trial.result is not None else {}
+        others = [each.loss(metrics.get(each.metric, math.nan)) for each in self.also]
+        succeeded = all(map(math.isfinite, (value, *others)))
         self._units[self._count] = self.space.encode(trial.configuration)
         self._losses[self._count] = self._sign * value if succeeded else np.nan
-        metrics = trial.result.metrics if trial.result is not None else {}
+        self._others[self._count] = others if succeeded else np.nan
         self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
         self._fidelities[self._count] = fidelity
         seconds = trial.result.seconds if trial.result is not None else 0.0
@@ -218,14 +257,14 @@ class _Alignment:
     Attributes:
         begin: The first of them.
         end: The one behind the last.
-        losses: Their losses there.
-        gaps: By how much the loss of each completed trial here exceeds that of the nearest one there.
+        points: What they reached there in each objective, to be minimised: shape (trials, objectives).
+        gaps: By how much what each completed trial here reached exceeds what the nearest one there did.
     """
 
     begin: int
     end: int
-    losses: NDArray[np.float64]
-    gaps: tuple[float, ...] = ()
+    points: NDArray[np.float64]
+    gaps: tuple[Point, ...] = ()
 
 
 def _distances(units: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -235,4 +274,4 @@ def _distances(units: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray
     return distances
 
 
-_ARRAYS = ("_units", "_losses", "_violations", "_fidelities", "_seconds")
+_ARRAYS = ("_units", "_losses", "_others", "_violations", "_fidelities", "_seconds")

@@ -156,8 +156,10 @@ class Hyperopt(Sampler):
             results.append(result)
 
         def suggest(seed: int) -> Values:
+            with _silent():
+                optimizer = _adaptive_optimizer()  # before the seed: to read the models takes chance, the first time
             with _seeded(seed), _silent():
-                found = _adaptive_optimizer().recommendNextParameters(config, results, currentTrials=[])
+                found = optimizer.recommendNextParameters(config, results, currentTrials=[])
             return {label: [value] for label, value in found.items()}
 
         return suggest

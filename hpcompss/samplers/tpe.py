@@ -16,6 +16,7 @@ from hpcompss.samplers.history import History
 from hpcompss.samplers.numerics.lattice import Mixture, Tables, best_density_ratio, lattice_of
 from hpcompss.samplers.numerics.parzen import Layout, Marginals, Parzen
 from hpcompss.samplers.numerics.threads import one_thread
+from hpcompss.samplers.scalarisation import layered
 from hpcompss.samplers.startup import Startup
 from hpcompss.space.branches import Branch
 from hpcompss.space.cube import Cube
@@ -131,6 +132,8 @@ class TreeParzen(Sampler):
             yield from self._startup.propose(number)
             return
         running = self.encoded(pending)
+        if history.also:
+            history = layered(history, MOST_GOOD + 1)
         cost = self._cost.after(history) if self._cost is not None and number % ALTERNATE else None
         if (branch := contender(history, running, number)) is not None:
             yield from self._best(history, running, generator, cost, branch)

@@ -12,13 +12,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcompss.constraints import total_violation
+from hpcompss.pareto import Point
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
-from hpcompss.tasks.train import model_path, train
+from hpcompss.tasks.train import is_wanted, model_path, train
 from hpcompss.training.job import Job
-from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name, is_better
+from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name
 
 __all__ = [
     "is_beaten",
@@ -139,6 +139,7 @@ def reduce_folds(
     to_beat: float | None,
     best: Sequence[float],
     outcomes: Sequence[Outcome],
+    front: Sequence[Point] = (),
 ) -> Result:
     """Returns the result of a trial from those of its folds, and keeps the model of the best of these.
 
@@ -155,6 +156,8 @@ def reduce_folds(
         to_beat: The value to reach when the trial began: a worse trial keeps no model. None keeps any.
         best: The values of the best trial when this one began, on all folds.
         outcomes: What came of the folds, in their order.
+        front: Where there are several objectives, what others had reached when the trial began: one that none of them
+            beats in all objectives keeps its model, too.
     """
     results = [result_from(outcome) for outcome in outcomes if outcome is not None]
     merged = _merged(job, results)
@@ -167,8 +170,7 @@ def reduce_folds(
     if None in outcomes:
         deficits = [than - each for each, than in zip(values, best)]  # noqa: B905
         value = statistics.fmean(best) - statistics.fmean(deficits)
-    worse = to_beat is not None and is_better(to_beat, value, job.direction)
-    wanted = not worse and not total_violation(merged.metrics, job.constraints)
+    wanted = is_wanted(job, value, merged.metrics, to_beat, front)
     try:
         _keep_model(job, number, folder, values if wanted else [])
     except OSError as error:
@@ -194,7 +196,8 @@ def reduce_folds_suggested(
     if state.configuration is None:
         return EXHAUSTED
     history = state.history
-    return reduce_folds(job, number, folder, history.nth_best(job.kept), history.best_folds, outcomes)
+    to_beat, best = history.nth_best(job.kept), history.best_folds
+    return reduce_folds(job, number, folder, to_beat, best, outcomes, history.front)
 
 
 def _named(job: Job, fold: int, failure: Failure) -> Failure:

@@ -12,7 +12,7 @@ from hpcompss.space.tracing import HyperParameters, discover
 from hpcompss.training.data import describe, load_data_once, load_folds
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
-from hpcompss.training.job import PARAMETERS, Job
+from hpcompss.training.job import INFERENCE, PARAMETERS, Job
 from hpcompss.trial import Failure
 
 __all__ = ["Inspection", "inspect_model"]
@@ -72,7 +72,8 @@ def _check_metric(keras: Any, job: Job, model: Any, sample: tuple[Any, Any]) -> 
         names = [name for figure in scored(keras, model, sample) for name in (figure, f"val_{figure}")]
     if names and job.metric not in names:
         raise unknown_metric(job.metric, names)
-    for constraint in job.constraints:
-        if names and constraint.metric not in (*names, PARAMETERS):
-            error = unknown_metric(constraint.metric, (*names, PARAMETERS))
-            raise InputError(error.message, key=f"objective.constraints.{constraint.metric}")
+    needed = [(each.metric, f"objective.constraints.{each.metric}") for each in job.constraints]
+    needed += [(each.metric, f"objective.also.{number}") for number, each in enumerate(job.also)]
+    for metric, key in needed:
+        if names and metric not in (known := (*names, PARAMETERS, INFERENCE)):
+            raise InputError(unknown_metric(metric, known).message, key=key)

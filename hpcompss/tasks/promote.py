@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from hpcompss.constraints import Constraint, constrained, total_violation
+from hpcompss.objectives import Objective
 from hpcompss.tasks.reduce import result_from
 from hpcompss.trial import Failure, Result, Trial, TrialState
 
@@ -64,6 +65,7 @@ def record_promoted(
     place: int,
     outcome: object,
     constraints: Sequence[Constraint],
+    also: Sequence[Objective],
     budget: float,
 ) -> Trial | Failure | None:
     """Returns the record of a trial that went on, as of that stage; None for a place that nobody took.
@@ -73,6 +75,7 @@ def record_promoted(
         place: From 0, the best.
         outcome: What its training gave: a `Result`, or a `Failure` in place of one.
         constraints: What trials must keep to.
+        also: The objectives after the first.
         budget: How much it was trained by then.
     """
     if isinstance(promoted, Failure):
@@ -80,7 +83,7 @@ def record_promoted(
     if place >= len(promoted):
         return None
     trial = promoted[place]
-    result = constrained(result_from(outcome), constraints)
+    result = constrained(result_from(outcome), constraints, also)
     result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
     reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
     return Trial(trial.number, trial.configuration, reached, result)

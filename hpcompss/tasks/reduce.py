@@ -23,7 +23,7 @@ def reduce_trial(state: SearchState | Failure, outcome: object, budget: float | 
         return state
     if state.configuration is None:
         return Trial(state.number, {}, TrialState.FAILED, Result(None, failure=EXHAUSTED))
-    result = constrained(result_from(outcome), state.history.constraints)
+    result = constrained(result_from(outcome), state.history.constraints, state.history.also)
     result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
     reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
     return Trial(state.number, state.configuration, reached, result)

@@ -13,16 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.constraints import total_violation
+from hpcompss.objectives import point_of
+from hpcompss.pareto import Point, dominates
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
-from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
-from hpcompss.training.job import PARAMETERS, Job
+from hpcompss.training.fitting import (
+    build_model,
+    failure_of,
+    fit_model,
+    inference_milliseconds,
+    keras_session,
+    load_hypermodel,
+)
+from hpcompss.training.job import INFERENCE, PARAMETERS, Job
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, Trial, is_better
 
 __all__ = [
     "REFIT",
+    "is_wanted",
     "model_path",
     "save_model",
     "train",
@@ -57,6 +67,7 @@ def train(
     folder: Path | None,
     to_beat: float | None,
     stage: Stage = WHOLE,
+    front: Sequence[Point] = (),
 ) -> Result:
     """Returns what came of training one configuration; what is raised becomes a failed result.
 
@@ -69,10 +80,12 @@ def train(
             model is not kept, an equal one is. None keeps any.
         stage: The part of the training that this task does. Its curves are those of its own epochs, which are all of
             them where its checkpoint could not be used; the rest of the result is that of the whole trial so far.
+        front: Where there are several objectives, what others had reached when the trial began: a model that none of
+            them beats in all objectives is kept, too.
     """
     begun = time.perf_counter()
     try:
-        result = _train(job, number, configuration, folder, to_beat, stage)
+        result = _train(job, number, configuration, folder, to_beat, stage, front)
     except Exception as error:
         result = Result(None, failure=failure_of(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - begun)
@@ -94,7 +107,8 @@ def train_suggested(
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train(job, number, state.configuration, folder, state.history.nth_best(job.kept), stage)
+    history = state.history
+    return train(job, number, state.configuration, folder, history.nth_best(job.kept), stage, history.front)
 
 
 def train_promoted(
@@ -126,6 +140,7 @@ def train_apart(
     files: Mapping[str, bytes],
     to_beat: float | None,
     stage: Stage = WHOLE,
+    front: Sequence[Point] = (),
 ) -> Result:
     """Does what `train` does on a worker that does not see the study's folder.
 
@@ -136,6 +151,7 @@ def train_apart(
         files: What it needs of the study's folder: the content of the checkpoint by its path in there.
         to_beat: The best value when the trial began.
         stage: The part of the training that this task does.
+        front: What others had reached in several objectives when it began.
 
     Returns:
         The result, whose `files` are those that the training has left.
@@ -145,7 +161,7 @@ def train_apart(
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        result = train(job, number, configuration, folder, to_beat, stage)
+        result = train(job, number, configuration, folder, to_beat, stage, front)
         left = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         return dataclasses.replace(
             result, files={path: each.read_bytes() for path, each in left.items() if path not in files}
@@ -160,22 +176,29 @@ def train_suggested_apart(
         return state
     if state.configuration is None:
         return EXHAUSTED
-    return train_apart(job, number, state.configuration, files, state.history.nth_best(job.kept), stage)
+    history = state.history
+    return train_apart(job, number, state.configuration, files, history.nth_best(job.kept), stage, history.front)
 
 
 def _train(
-    job: Job, number: int, configuration: Configuration, folder: Path | None, to_beat: float | None, stage: Stage
+    job: Job,
+    number: int,
+    configuration: Configuration,
+    folder: Path | None,
+    to_beat: float | None,
+    stage: Stage,
+    front: Sequence[Point],
 ) -> Result:
     if not stage.since:
-        return _train_from(None, job, number, configuration, folder, to_beat, stage)
+        return _train_from(None, job, number, configuration, folder, to_beat, stage, front)
     try:
         if folder is None:
             raise CheckpointError("there is no folder")
         checkpoint = read_checkpoint(checkpoint_path(folder, number, stage.since, job.part))
-        return _train_from(checkpoint, job, number, configuration, folder, to_beat, stage)
+        return _train_from(checkpoint, job, number, configuration, folder, to_beat, stage, front)
     except CheckpointError as error:
         warning = f"its checkpoint after epoch {stage.since} cannot be used, so that it began anew: {error}"
-    result = _train_from(None, job, number, configuration, folder, to_beat, stage)
+    result = _train_from(None, job, number, configuration, folder, to_beat, stage, front)
     return dataclasses.replace(result, warnings=(*result.warnings, warning))
 
 
@@ -187,6 +210,7 @@ def _train_from(
     folder: Path | None,
     to_beat: float | None,
     stage: Stage,
+    front: Sequence[Point],
 ) -> Result:
     hypermodel = load_hypermodel(job)
     data = job.load()
@@ -207,9 +231,12 @@ def _train_from(
             keep=keep,
         )
         warnings = tuple(dict.fromkeys(hp.warnings))
+        metrics = {**_size(model), **curves.metrics}
+        if job.times_inference:
+            metrics[INFERENCE] = inference_milliseconds(model, data.x_val[:1])
         result = Result(
             curves.value,
-            {**_size(model), **curves.metrics},
+            metrics,
             epoch=curves.epoch,
             curves=curves.of_stage,
             budget=stage.share if stage.epochs is None else curves.epochs,
@@ -218,14 +245,35 @@ def _train_from(
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return dataclasses.replace(result, value=None, epoch=None, failure=failure, warnings=warnings)
-        worse = to_beat is not None and is_better(to_beat, curves.value, job.direction)
-        if folder is not None and not worse and not total_violation(result.metrics, job.constraints):
+        if folder is not None and is_wanted(job, curves.value, metrics, to_beat, front):
             try:
                 save_model(model, model_path(folder, number, job.part))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)
     return dataclasses.replace(result, warnings=warnings)
+
+
+def is_wanted(
+    job: Job, value: float, metrics: Mapping[str, float], to_beat: float | None, front: Sequence[Point]
+) -> bool:
+    """Returns whether the model of a trial is kept: it keeps to all constraints, and nothing known beats it.
+
+    Args:
+        job: What the study's trials share.
+        value: What the trial reached.
+        metrics: Its metrics.
+        to_beat: The value to reach when the trial began, or None.
+        front: Where there are several objectives, what others had reached when the trial began.
+    """
+    if total_violation(metrics, job.constraints):
+        return False
+    if to_beat is None or not is_better(to_beat, value, job.direction):
+        return True
+    if not job.also or any(each.metric not in metrics for each in job.also):
+        return False
+    point = point_of(value, metrics, job.objectives)
+    return not any(dominates(each, point) for each in front)
 
 
 def _size(model: Any) -> dict[str, float]:

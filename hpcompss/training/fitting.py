@@ -9,7 +9,9 @@ import gc
 import inspect
 import math
 import os
+import statistics
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ __all__ = [
     "build_model",
     "declare_all",
     "fit_model",
+    "inference_milliseconds",
     "keras_session",
     "load_hypermodel",
     "scored",
@@ -48,6 +51,12 @@ __all__ = [
 
 SMALL = 64 << 20
 """Bytes of features up to which what an epoch costs beside its steps is worth avoiding."""
+
+WARM_UP = 5
+"""Predictions before those that are timed."""
+
+TIMED, MOST_TIMED = 100, 2.0
+"""So many predictions are timed, or as many as fit into so many seconds, but no fewer than those of the warm-up."""
 
 KERAS_BATCH_SIZE = 32
 """What ``fit`` takes where no batch size is stated."""
@@ -589,6 +598,24 @@ def failure_of(error: BaseException) -> Failure:
     if len(lines) < 2 or not lines[0].endswith("execution error:"):
         return failure
     return dataclasses.replace(failure, reason=f"{type(error).__name__}: {lines[-1]}")
+
+
+def inference_milliseconds(model: Any, sample: Any) -> float:
+    """Returns how long a model takes to predict one sample, in milliseconds: the median of calls that are compiled.
+
+    Args:
+        model: The model.
+        sample: A batch of one.
+    """
+    for _ in range(WARM_UP):  # the first of them compiles
+        model.predict_on_batch(sample)
+    times: list[float] = []
+    until = time.perf_counter() + MOST_TIMED
+    while len(times) < TIMED and (len(times) < WARM_UP or time.perf_counter() < until):
+        begun = time.perf_counter()
+        model.predict_on_batch(sample)
+        times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times)
 
 
 def scored(keras: Any, model: Any, data: tuple[Any, Any], batch_size: int | None = None) -> dict[str, float]:

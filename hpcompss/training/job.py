@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcompss.constraints import Constraint
+from hpcompss.objectives import Objective
 from hpcompss.training.data import DataSet, DataSpecification, load_data_once, load_folds
 
-__all__ = ["PARAMETERS", "EarlyStopping", "Job"]
+__all__ = ["INFERENCE", "PARAMETERS", "EarlyStopping", "Job"]
 
 FOLD_STEP = 1_000_003
 """Between the seeds of two folds: more than a study has trials, so that no two tasks of a study share a seed."""
 
 PARAMETERS = "parameters"
 """The metric that every Keras trial reports beside those of its model: how many parameters that has."""
+
+INFERENCE = "inference_ms"
+"""The metric that a Keras trial reports where an objective or a constraint asks for it: the milliseconds that its model
+takes to predict one sample."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Job:
         seed: Makes initial weights and the order of samples repeatable, with the trial's number.
         early_stopping: When a training ends early, or None for never.
         constraints: What a model must keep to for its trial to be feasible.
+        also: The objectives beside ``metric``.
         folds: On how many folds each configuration is trained, or None where it is trained on the split of the data.
         repeats: How often each configuration is trained, from other weights and in another order; None for once.
         fold: Which of the folds or repeats a task trains, from 0; None where there are none, or for a task that does
@@ -63,11 +69,22 @@ class Job:
     seed: int = 0
     early_stopping: EarlyStopping | None = None
     constraints: tuple[Constraint, ...] = ()
+    also: tuple[Objective, ...] = ()
     folds: int | None = None
     repeats: int | None = None
     fold: int | None = None
     fold_stopping: bool = True
     kept: int = 1
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All objectives, the first of them first."""
+        return (Objective(self.metric, self.direction), *self.also)
+
+    @property
+    def times_inference(self) -> bool:
+        """Whether anything depends on how long a model takes to predict."""
+        return INFERENCE in {each.metric for each in self.also} | {each.metric for each in self.constraints}
 
     @property
     def parts(self) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from hpcompss.constraints import Constraint
+from hpcompss.objectives import Objective
 from hpcompss.samplers import History, Sampler, SpaceExhausted, make_sampler
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Parameter, Space
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Trial, TrialState
@@ -169,6 +170,26 @@ class SamplerConformance:
         history = history_of(space, random_values(30), sizes=(sizes * 30)[:30])
         configuration = self.make(space, allow_duplicates=True).ask(history, [space.default] * 5, 35)
         assert space.validate(configuration) == configuration
+
+    @pytest.mark.parametrize("sizes", [[0.5, 1.0, 2.0], [5.0], [1.0]], ids=["some", "infeasible", "alike"])
+    def test_several_objectives_are_no_obstacle(self, space: Space, sizes: list[float]) -> None:
+        generator = np.random.default_rng(3)
+        history = History(
+            space, "maximize", [SIZE], [Objective(SIZE.metric, "minimize"), Objective("cost", "maximize")]
+        )
+        for number, value in enumerate(random_values(32)):
+            trial = finished(number, space.sample(generator), value, sizes[number % len(sizes)])
+            if trial.value is not None and trial.result is not None:
+                costs = {**trial.result.metrics, "cost": 10.0 ** (number % 7)}
+                trial = Trial(number, trial.configuration, trial.state, Result(trial.value, costs))
+            history.append(trial)
+        sampler, pending = self.make(space), [space.default] * 3
+        before = copy.deepcopy((history.units, history.points))
+        asked = [sampler.ask(history, pending, number) for number in range(32, 35)]
+        assert [space.validate(each) for each in asked] == asked
+        copied = pickle.loads(pickle.dumps(history))
+        assert asked == [self.make(space).ask(copied, pending, number) for number in range(32, 35)]
+        np.testing.assert_equal((history.units, history.points), before)
 
     def test_a_configuration_may_have_many_values(self, space: Space) -> None:
         history = History(space, "maximize")

@@ -16,6 +16,7 @@ from hpcompss.constraints import Constraint
 from hpcompss.engines.simulated import Simulated
 from hpcompss.graph import KerasGraph
 from hpcompss.loop import Loop
+from hpcompss.objectives import Objective
 from hpcompss.space import Int, Space
 from hpcompss.stopping import StopRules
 from hpcompss.study import Study
@@ -83,7 +84,7 @@ def test_a_beaten_trial_is_never_the_best(best: list[float], values: list[float]
 
 def test_a_fold_is_not_trained_where_the_configuration_is_beaten(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[Any] = []
-    monkeypatch.setattr(folds, "train", lambda job, number, configuration, folder, to_beat: trained.append(to_beat))
+    monkeypatch.setattr(folds, "train", lambda *arguments: trained.append(arguments[4]))
     failure = Failure(FailureKind.MEMORY, "too large")
     for earlier in ([result(0.6)], [result(0.6), None], [failure], [result(0.9), Result(None, failure=failure)]):
         assert train_fold(JOB, 0, {}, None, BEST, earlier) is None
@@ -261,9 +262,10 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Study, Simula
         trained: list[tuple[int, int, float]] = []
         job = dataclasses.replace(JOB, **settings)
 
-        def fake(job: Job, number: int, configuration: Any, folder: Any, to_beat: Any) -> Result:
+        def fake(job: Job, number: int, configuration: Any, folder: Any, to_beat: Any, *_: Any) -> Result:
             trained.append((number, job.fold or 0, engine.clock))
-            return result(quality(configuration, job.fold or 0), seconds=10.0)
+            reached = result(quality(configuration, job.fold or 0), seconds=10.0)
+            return dataclasses.replace(reached, metrics={**reached.metrics, "parameters": configuration["x"]})
 
         monkeypatch.setattr(folds, "train", fake)
 
@@ -272,7 +274,8 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Study, Simula
 
         engine = Simulated(workers, took, cost=0.0, submission=0.0)
         space, seed = Space([Int("x", 0, 99)]), 1
-        study = Study(space, sampler="random", direction="maximize", seed=seed, metric="val_accuracy", lag=lag)
+        options = {"direction": "maximize", "metric": "val_accuracy", "also": [each.metric for each in job.also]}
+        study = Study(space, sampler="random", seed=seed, lag=lag, **options)
         with engine:
             Loop(study, engine, KerasGraph(job), StopRules(trials=trials)).run()
         return study, engine, trained
@@ -300,6 +303,13 @@ def test_folds_follow_each_other_unless_all_are_trained(search: Any) -> None:
     _, engine, trained = search(workers=4, trials=1, fold_stopping=False)
     assert [(fold, begun) for _, fold, begun in trained] == [(0, 0), (1, 0), (2, 0), (3, 0)]
     assert engine.clock == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize("lag", [None, 4])
+def test_what_is_beaten_in_one_of_several_objectives_is_trained_on_all_folds(search: Any, lag: int | None) -> None:
+    study, _, trained = search(lag=lag, also=(Objective("parameters", "minimize"),))
+    assert len(trained) == 4 * 30
+    assert study.front_size == 30  # the better, the larger
 
 
 def test_the_lagged_order_gives_the_same_trials_on_any_number_of_workers(search: Any) -> None:

@@ -47,7 +47,7 @@ def test_refuses_a_constraint_on_what_the_model_does_not_report(keras: Any) -> N
     assert isinstance(inspect_model(make_job(constraints=bounds)), Inspection)
     error = error_of(constraints=(*bounds, Constraint("latency", max=9)))
     assert error.key == "objective.constraints.latency"
-    assert error.message.endswith("(it reports accuracy, val_accuracy, loss, val_loss, parameters)")
+    assert error.message.endswith("(it reports accuracy, val_accuracy, loss, val_loss, parameters, inference_ms)")
 
 
 def test_refuses_a_metric_that_is_a_number_for_each_class(keras: Any) -> None:
