@@ -187,6 +187,7 @@ def test_the_curves_of_the_stages_are_one(tmp_path):
     assert as_plain(study)["trials"][trial.number]["curves"] == {"loss": [0.9, 0.8, 0.6]}
     rows = list(csv.DictReader(io.StringIO(as_csv(study))))
     assert [row["budget"] for row in rows].count("3") == 2
+    study.close()
 
 
 def test_shares_of_the_data():
