@@ -724,6 +724,15 @@ def test_plan(command, here):
     assert sorted(path.name for path in here.iterdir()) == ["model.py", "workflow.yaml"]
 
 
+def test_a_plan_tells_the_stages(command, here):
+    (here / "staged.py").write_text("def objective(values, epochs): return values['x'] / epochs")
+    (here / "staged.yaml").write_text(
+        "function: staged.py:objective\nspace: {x: {type: Float, min_value: 0.0, max_value: 1.0}}\n"
+        "objective: {metric: loss}\nsearch: {trials: 9, seed: 1}\nfidelity: {scheduler: asha, max_epochs: 9}\n"
+    )
+    assert "stages: 1, 3, 9 epochs (asha)" in command("plan", "staged.yaml")[1]
+
+
 def test_plan_as_json(command):
     status, output, _ = command("plan", FUNCTION, "--json")
     plan = json.loads(output)

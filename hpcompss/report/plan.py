@@ -168,6 +168,10 @@ def show_plan(plan: Plan, console: Console) -> None:
     if study.choice is not None:
         name += f" ({study.choice[0]}: {study.choice[1]})"
     say(f"search: {name}, seed {study.seed}{' (drawn)' if search.seed is None else ''}, {' or '.join(limits) or 'all'}")
+    if study.scheduler is not None and plan.workflow.fidelity is not None:
+        levels = [f"{each:.0%}" if isinstance(each, float) else str(each) for each in study.scheduler.levels]
+        unit = "of the data" if isinstance(study.scheduler.levels[0], float) else "epochs"
+        say(f"stages: {', '.join(levels)} {unit} ({plan.workflow.fidelity.scheduler})")
     for source in study.sources:
         say(f"warm start: {source}")
     for number, each in enumerate(plan.first):
