@@ -55,7 +55,7 @@ class History:
         self._violations: NDArray[np.float64] = np.empty(16)
         self._fidelities: NDArray[np.float64] = np.empty(16)
         self._adjusted: NDArray[np.float64] | None = None
-        self._gains: dict[float, dict[float, tuple[float, ...]]] = {}
+        self._steps: dict[float, dict[float, tuple[tuple[float, float], ...]]] = {}
         self._rows: dict[int, int] = {}
         self._seconds: NDArray[np.float64] = np.empty(16)
         self._count = 0
@@ -76,12 +76,12 @@ class History:
     def losses(self) -> NDArray[np.float64]:
         """What is to be minimised, negated where it is maximised: shape (trials,), NaN for a failed trial.
 
-        Where trials were given different shares of the full budget, what more would have gained is taken off.
+        Where trials were given different shares of the full budget, they are those that are expected at the full one.
         """
-        if not self._gains:
+        if not self._steps:
             return self._losses[: self._count]
         if self._adjusted is None or len(self._adjusted) != self._count:
-            self._adjusted = self._losses[: self._count] - _expected_gains(self.fidelities, self._gains)
+            self._adjusted = _expected(self._losses[: self._count], self.fidelities, self._steps)
         return self._adjusted
 
     @property
@@ -134,7 +134,7 @@ class History:
         """Returns a view of it whose losses are others, as they are, for a sampler that learns from one figure."""
         view = copy.copy(self)
         view._first = self.losses if self._first is None else self._first
-        view._losses, view._adjusted, view._gains = losses, None, {}
+        view._losses, view._adjusted, view._steps = losses, None, {}
         return view
 
     def append(self, trial: Trial, *, fidelity: float = 1.0) -> None:
@@ -160,11 +160,10 @@ class History:
         count, self._count = self._count, row
         self._add(trial, fidelity)
         self._count, self._adjusted = count, None
-        gain = float(before - self._losses[row])
-        if share < fidelity and math.isfinite(gain):
-            higher = self._gains.get(share, {})
-            gains = (*higher.get(fidelity, ()), gain)
-            self._gains = {**self._gains, share: {**higher, fidelity: gains}}
+        step = float(before), float(self._losses[row])
+        if share < fidelity and all(map(math.isfinite, step)):
+            higher = self._steps.get(share, {})
+            self._steps = {**self._steps, share: {**higher, fidelity: (*higher.get(fidelity, ()), step)}}
 
     def transfer(self, trials: Iterable[Trial], *, comparable: bool = True) -> None:
         """Adds finished trials of another study, before any of this one; what was tried there may be tried here.
@@ -234,20 +233,45 @@ class History:
             setattr(self, name, np.concatenate([array, np.empty_like(array)]))
 
 
-def _expected_gains(
-    shares: NDArray[np.float64], gains: Mapping[float, Mapping[float, Sequence[float]]]
-) -> NDArray[np.float64]:
-    """Returns by how much the losses of trials would fall at the full budget, of which they had these shares.
+SLOPE = 0.5
+"""How much a difference at one share of the budget is worth at the next, before trials that went on tell; it counts as
+one of them. With 1 a trial that was good early was expected to end beyond the best there is."""
 
-    From one share to the next it is the median of those that went on, which chance does not select by much: they were
-    chosen by their loss at the lower share, not by how it fell. Shapes (trials,).
+
+def _expected(
+    losses: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    steps: Mapping[float, Mapping[float, Sequence[tuple[float, float]]]],
+) -> NDArray[np.float64]:
+    """Returns the losses that trials are expected to have at the full budget.
+
+    Args:
+        losses: Those that they have: shape (trials,).
+        shares: The shares of the full budget that they had: shape (trials,).
+        steps: By a share and the next one, the losses that trials which went on had at the two.
+
+    Returns:
+        Shape (trials,); from share to share a straight line through what went on.
     """
-    expected: dict[float, float] = {}
-    for share in sorted(gains, reverse=True):
-        following = min(gains[share])
-        expected[share] = float(np.median(gains[share][following])) + expected.get(following, 0.0)
+    lines: dict[float, tuple[float, float]] = {}
+    for share in sorted(steps, reverse=True):
+        following = min(steps[share])
+        start, slope = _line(np.array(steps[share][following]))
+        start_after, slope_after = lines.get(following, (0.0, 1.0))
+        lines[share] = start_after + slope_after * start, slope_after * slope
     distinct, places = np.unique(shares, return_inverse=True)
-    return np.array([expected.get(float(share), 0.0) for share in distinct])[places]
+    found = np.array([lines.get(float(share), (0.0, 1.0)) for share in distinct])[places]
+    return np.asarray(found[:, 0] + found[:, 1] * losses)
+
+
+def _line(step: NDArray[np.float64]) -> tuple[float, float]:
+    """Returns start and slope, from 0 to 1, of a line through pairs of losses (n, 2), by least squares with a prior."""
+    centre = np.median(step, axis=0)
+    before, after = (step - centre).T
+    spread = float(before @ before)
+    slope = (float(before @ after) + SLOPE * spread / len(step)) / (spread + spread / len(step)) if spread else SLOPE
+    slope = min(max(slope, 0.0), 1.0)
+    return float(centre[1] - slope * centre[0]), slope
 
 
 @dataclass(frozen=True)
