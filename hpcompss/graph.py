@@ -85,6 +85,11 @@ class TrialTasks:
     record: Future
     between: tuple[Future, ...] = ()
 
+    @classmethod
+    def of(cls, training: Future) -> TrialTasks:
+        """Returns the tasks of a trial that is one training and no more."""
+        return cls((training,), training)
+
     @property
     def training(self) -> Future:
         """The one that trains now, or is to be the next: how far and where it is."""
@@ -151,7 +156,7 @@ class FunctionGraph:
         task = engine.submit(
             evaluate, self._function, trial.configuration, self._metric, trial.stage, resources=resources
         )
-        return TrialTasks((task,), task)
+        return TrialTasks.of(task)
 
     def submit_suggested(
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
@@ -159,7 +164,7 @@ class FunctionGraph:
         """Submits the trial's one training task."""
         stage = study.trials[number].stage
         task = engine.submit(evaluate_suggested, self._function, state, self._metric, stage, resources=resources)
-        return TrialTasks((task,), task)
+        return TrialTasks.of(task)
 
     def submit_promoted(
         self,
@@ -171,7 +176,7 @@ class FunctionGraph:
     ) -> TrialTasks:
         """Submits the trial's one training task."""
         task = engine.submit(*(evaluate_promoted, self._function, *chosen, self._metric, stage), resources=resources)
-        return TrialTasks((task,), task)
+        return TrialTasks.of(task)
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Leaves nothing behind."""
@@ -207,7 +212,7 @@ class KerasGraph:
             task = engine.submit(
                 train, self._job, number, configuration, folder, to_beat, trial.stage, front, resources=resources
             )
-            return TrialTasks((task,), task)
+            return TrialTasks.of(task)
         trainings: list[Future] = []
         for job, earlier in self._folds([] if trial.stage.budget else trainings):
             task = engine.submit(
@@ -235,7 +240,7 @@ class KerasGraph:
         folder, stage = study.directory, study.trials[number].stage
         if self._job.parts == 1:
             task = engine.submit(train_suggested, self._job, number, state, folder, stage, resources=resources)
-            return TrialTasks((task,), task)
+            return TrialTasks.of(task)
         trainings: list[Future] = []
         for job, earlier in self._folds([] if stage.budget else trainings):
             task = engine.submit(train_fold_suggested, job, number, state, folder, earlier, stage, resources=resources)
@@ -259,7 +264,7 @@ class KerasGraph:
         folder = study.directory
         if self._job.parts == 1:
             task = engine.submit(train_promoted, self._job, *chosen, folder, stage, resources=resources)
-            return TrialTasks((task,), task)
+            return TrialTasks.of(task)
         trainings = [
             engine.submit(train_fold_promoted, job, *chosen, folder, stage, resources=resources)
             for job, _ in self._folds([])
@@ -280,7 +285,7 @@ class KerasGraph:
         """Keeps the best models and removes those they have beaten, and checkpoints that nothing goes on from."""
         keep_best_models(study, self._job.kept)
         if study.directory is not None and study.scheduler is not None:
-            study.due()
+            study.due()  # it finds out who does not go on; in the lagged order nobody else asks
             for trial in finished:
                 remove_checkpoints(study.directory, trial.number, keep=[trial.stage.epochs or 0])
             for number in study.scheduler.dropped():
@@ -338,22 +343,20 @@ class Chain:
     def _take_up(self, finished: Sequence[Trial]) -> list[Trial]:
         """Takes in the brackets of a study that is resumed, and returns what came of promoted trials and counts."""
         counting: list[Trial] = []
-        brackets = self._brackets
-        for trial in finished if brackets is not None else ():
-            self._add_to_bracket(trial.number, trial)
+        if self._brackets is None:
+            return counting
+        for trial in finished:
+            self._add_to_bracket(self._brackets, trial.number, trial)
         for index, later in list(self._later.items()):
             known = [each for each in later if isinstance(each, Trial)]
-            if brackets is not None and brackets.begin_of(index + 2) < len(finished) and len(known) == len(later):
+            if self._brackets.begin_of(index + 2) < len(finished) and len(known) == len(later):
                 counting += known
                 del self._later[index]
         return counting
 
     def submit(self, number: int) -> TrialTasks:
         """Submits the tasks of a trial. The numbers of the trials that have not finished must come in order."""
-        while self._next < number:
-            known = self._study.stages(self._next)[0]
-            self._suggest(known.configuration)
-            self._keep(known)
+        self._catch_up(number)
         stage = self._study.trials[number].stage
         state = self._suggest(None)
         tasks = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
@@ -364,35 +367,35 @@ class Chain:
 
     def close(self) -> None:
         """Submits what goes on of a last bracket that has fewer trials than it could have."""
-        while self._next < self._study.started:
-            known = self._study.stages(self._next)[0]
-            self._suggest(known.configuration)
-            self._keep(known)
+        self._catch_up(self._study.started)
         if self._brackets is not None and self._next:
             bracket = self._brackets.bracket(self._next - 1)
             if bracket.index in self._first:
-                self._promote(bracket, self._first.pop(bracket.index))
+                self._promote(self._brackets, bracket, self._first.pop(bracket.index))
+
+    def _catch_up(self, number: int) -> None:
+        """Takes in the trials before one that had finished before the study was resumed."""
+        while self._next < number:
+            known = self._study.stages(self._next)[0]
+            self._suggest(known.configuration)
+            self._keep(known)
 
     def _keep(self, record: Trial | Future) -> None:
         self._records.append(record)
         if self._brackets is not None:
-            self._add_to_bracket(self._next, record)
+            self._add_to_bracket(self._brackets, self._next, record)
         self._next += 1
 
-    def _add_to_bracket(self, number: int, record: Trial | Future) -> None:
-        if self._brackets is None:
-            return
-        bracket = self._brackets.bracket(number)
+    def _add_to_bracket(self, brackets: Brackets, number: int, record: Trial | Future) -> None:
+        bracket = brackets.bracket(number)
         first = self._first.setdefault(bracket.index, [])
         first.append(record)
         if len(first) == bracket.size:
-            self._promote(bracket, self._first.pop(bracket.index))
+            self._promote(brackets, bracket, self._first.pop(bracket.index))
 
-    def _promote(self, bracket: Bracket, group: Sequence[Trial | Future]) -> None:
+    def _promote(self, brackets: Brackets, bracket: Bracket, group: Sequence[Trial | Future]) -> None:
         """Submits all levels of a bracket after the first, or takes what is known of them."""
-        brackets, study = self._brackets, self._study
-        if brackets is None:
-            return
+        study = self._study
         if all(isinstance(each, Trial) for each in group) and brackets.is_done(bracket):
             stages = [study.stages(number)[1:] for number in bracket.numbers]
             self._later[bracket.index] = [stage for each in stages for stage in each]
@@ -404,7 +407,7 @@ class Chain:
             best = self._engine.submit(
                 *(promote, list(group), count, study.direction, study.constraints), resources=self._light, light=True
             )
-            known = self._known(bracket, budget)
+            known = self._known(brackets, bracket, budget)
             group = []
             for place in range(count):
                 tasks = self._graph.submit_promoted(
@@ -420,12 +423,9 @@ class Chain:
             later += group
         self._later[bracket.index] = later
 
-    def _known(self, bracket: Bracket, budget: float) -> dict[int, Result]:
+    def _known(self, brackets: Brackets, bracket: Bracket, budget: float) -> dict[int, Result]:
         """Returns what came of the trials of a bracket at a level, in a study that is resumed."""
         known: dict[int, Result] = {}
-        brackets = self._brackets
-        if brackets is None:
-            return known
         standings = brackets.rungs[brackets.levels.index(budget)]
         for number in bracket.numbers[: max(0, self._study.started - bracket.begin)]:
             for trial in self._study.stages(number)[1:]:

@@ -338,8 +338,7 @@ class Loop:
         self._finished = []
         results = []
         lost = [future for future in done if self._is_lost(future)]
-        # A trial that went on may be done in the same turn as it was first trained, and is recorded after that.
-        for future in sorted(done, key=lambda each: self._running[each][0].number == UNKNOWN):
+        for future in sorted(done, key=self._turn_of):
             if future in lost:
                 continue
             trial = self._running[future][0]
@@ -357,6 +356,12 @@ class Loop:
             self._begin_anew(lost[0])
         self._durations.extend(result.seconds for result in results)
         self._check_alike(results)
+
+    def _turn_of(self, future: Future) -> tuple[bool, tuple[float, ...]]:
+        """Returns what orders the records of a turn: a trial that went on follows what it was before."""
+        trial = self._running[future][0]
+        goes_on = trial.number == UNKNOWN
+        return goes_on, tuple(trial.stage.budget.values()) if goes_on else ()
 
     def _record_promoted(self, stage: Stage, future: Future) -> None:
         """Records what came of a trial that went on in the lagged order, unless nobody did or that is known."""

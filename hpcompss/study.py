@@ -641,10 +641,10 @@ class Study:
         budget = self.scheduler.budget(trial.stage)
         if stage.value is not None or len(self.stages(trial.number)) == 1:
             self._history.append(trial, fidelity=budget / self.scheduler.levels[-1])
-        sign = -1.0 if self.direction == "maximize" else 1.0
-        curve = [sign * each for each in stage.curves.get(self.metric, ())]
+        first = self.objectives[0]
+        curve = map(first.loss, stage.curves.get(self.metric, ()))
         violation = total_violation(stage.metrics, self.constraints) if stage.value is not None else math.inf
-        loss = math.inf if stage.value is None else sign * stage.value
+        loss = math.inf if stage.value is None else first.loss(stage.value)
         self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve)))
 
     def _is_infeasible(self, trial: Trial) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity.base import Report, Scheduler, Waiting
 
-__all__ = ["NONE", "SCHEDULERS", "Report", "Scheduler", "Waiting", "check_fidelity", "make_scheduler"]
+__all__ = ["NONE", "SCHEDULERS", "Report", "Scheduler", "Waiting", "make_scheduler"]
 
 SCHEDULERS: dict[str, str] = {
     "successive_halving": "hpcompss.fidelity.brackets:successive_halving",
@@ -54,12 +54,6 @@ def make_scheduler(settings: Mapping[str, Any] | None, trials: int | None = None
             key=KEY,
         )
     return scheduler
-
-
-def check_fidelity(settings: Mapping[str, Any]) -> None:
-    """Raises `InputError` where the scheduler or one of its options is unknown."""
-    if settings.get("scheduler", NONE) != NONE:
-        _function_and_options(settings)
 
 
 def _function_and_options(settings: Mapping[str, Any]) -> tuple[Callable[..., Scheduler], dict[str, Any]]:

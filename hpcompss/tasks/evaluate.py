@@ -10,7 +10,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import load_attribute
 from hpcompss.tasks.promote import at_place
-from hpcompss.tasks.suggest import EXHAUSTED, SearchState
+from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, result_of
 
 __all__ = ["check_function", "evaluate", "evaluate_promoted", "evaluate_suggested"]
@@ -54,9 +54,8 @@ def evaluate_suggested(
         metric: The objective's name among what the function returns.
         stage: The budget.
     """
-    if isinstance(state, Failure):
-        return state
-    return EXHAUSTED if state.configuration is None else evaluate(function, state.configuration, metric, stage)
+    found = suggestion(state)
+    return found if isinstance(found, Failure) else evaluate(function, found[0], metric, stage)
 
 
 def evaluate_promoted(

@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcompss.pareto import Point
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.reduce import result_from
-from hpcompss.tasks.suggest import EXHAUSTED, SearchState
+from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.tasks.train import is_wanted, model_path, train
 from hpcompss.training.job import Job
 from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name
@@ -99,11 +99,11 @@ def train_fold_suggested(
         earlier: What came of the folds before this one.
         stage: The part of the training that this task does.
     """
-    if isinstance(state, Failure):
-        return state
-    if state.configuration is None:
-        return EXHAUSTED
-    return train_fold(job, number, state.configuration, folder, state.history.best_folds, earlier, stage)
+    found = suggestion(state)
+    if isinstance(found, Failure):
+        return found
+    configuration, history = found
+    return train_fold(job, number, configuration, folder, history.best_folds, earlier, stage)
 
 
 def train_fold_promoted(
@@ -191,11 +191,10 @@ def reduce_folds_suggested(
         folder: The study's, or None.
         outcomes: What came of the folds, in their order.
     """
-    if isinstance(state, Failure):
-        return state
-    if state.configuration is None:
-        return EXHAUSTED
-    history = state.history
+    found = suggestion(state)
+    if isinstance(found, Failure):
+        return found
+    _, history = found
     to_beat, best = history.nth_best(job.kept), history.best_folds
     return reduce_folds(job, number, folder, to_beat, best, outcomes, history.front)
 

@@ -15,7 +15,7 @@ from hpcompss.samplers.base import Sampler, SpaceExhausted
 from hpcompss.samplers.history import History
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Trial, TrialState
 
-__all__ = ["EXHAUSTED", "SearchState", "next_configuration", "suggest"]
+__all__ = ["EXHAUSTED", "SearchState", "next_configuration", "suggest", "suggestion"]
 
 EXHAUSTED = Failure(FailureKind.EXCEPTION, "no untried configuration is found")
 """What a trial is given for a result that the sampler has no configuration for."""
@@ -90,6 +90,17 @@ class SearchState:
             history.append(trial, fidelity=_fidelity(trial, full))
         pending = tuple(trial.configuration or None for trial in known[-lag:])
         return cls(sampler, history, pending, len(known) - 1, tuple(initial), full)
+
+
+def suggestion(state: SearchState | Failure) -> tuple[Configuration, History] | Failure:
+    """Returns the latest suggestion and what it was made from, or why there is none.
+
+    Args:
+        state: The search after it, or the `Failure` of a task before.
+    """
+    if isinstance(state, Failure):
+        return state
+    return EXHAUSTED if state.configuration is None else (state.configuration, state.history)
 
 
 def _fidelity(trial: Trial, full: float | None) -> float:

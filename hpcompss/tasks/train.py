@@ -17,7 +17,7 @@ from hpcompss.objectives import point_of
 from hpcompss.pareto import Point, dominates
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.promote import at_place
-from hpcompss.tasks.suggest import EXHAUSTED, SearchState
+from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
 from hpcompss.training.fitting import (
     build_model,
@@ -103,12 +103,11 @@ def train_suggested(
         folder: The study's, which keeps the model and the checkpoint; None keeps neither.
         stage: The part of the training that this task does.
     """
-    if isinstance(state, Failure):
-        return state
-    if state.configuration is None:
-        return EXHAUSTED
-    history = state.history
-    return train(job, number, state.configuration, folder, history.nth_best(job.kept), stage, history.front)
+    found = suggestion(state)
+    if isinstance(found, Failure):
+        return found
+    configuration, history = found
+    return train(job, number, configuration, folder, history.nth_best(job.kept), stage, history.front)
 
 
 def train_promoted(
@@ -172,12 +171,11 @@ def train_suggested_apart(
     job: Job, number: int, state: SearchState | Failure, files: Mapping[str, bytes], stage: Stage = WHOLE
 ) -> Result | Failure:
     """Does what `train_suggested` does on a worker that does not see the study's folder, see `train_apart`."""
-    if isinstance(state, Failure):
-        return state
-    if state.configuration is None:
-        return EXHAUSTED
-    history = state.history
-    return train_apart(job, number, state.configuration, files, history.nth_best(job.kept), stage, history.front)
+    found = suggestion(state)
+    if isinstance(found, Failure):
+        return found
+    configuration, history = found
+    return train_apart(job, number, configuration, files, history.nth_best(job.kept), stage, history.front)
 
 
 def _train(
