@@ -312,7 +312,7 @@ class Workflow(_Section):
         """Returns what a study takes for its fidelity; None where every trial is trained to the end.
 
         Raises:
-            InputError: The greatest number of epochs is stated twice, and differently.
+            InputError: The greatest number of epochs is stated twice, and differently, or is below the least.
         """
         if self.fidelity is None or self.fidelity.scheduler == NONE:
             return None
@@ -320,6 +320,12 @@ class Workflow(_Section):
         epochs = self.training.epochs
         if "min_share" in stated or epochs is None:
             return stated
+        if "max_epochs" not in stated and stated.get("min_epochs", 1) > epochs:
+            raise InputError(
+                f"min_epochs ({stated['min_epochs']}) is above training.epochs ({epochs}), which trials are trained in "
+                "all: lower it or raise that",
+                key="fidelity.min_epochs",
+            )
         if stated.setdefault("max_epochs", epochs) != epochs:
             raise InputError(
                 f"max_epochs ({stated['max_epochs']}) is not what training.epochs says ({epochs}): leave one out",

@@ -387,6 +387,7 @@ def test_the_workflow_states_the_scheduler():
         ("fidelity: {scheduler: asha, max_epoch: 9}", "unknown key 'max_epoch'; did you mean 'max_epochs'?"),
         ("fidelity: {scheduler: asha, max_epochs: 9, eta: 1}", "fidelity.eta: eta is a number above 1"),
         ("fidelity: {scheduler: asha, min_epochs: 10, max_epochs: 9}", "min_epochs (10) is above max_epochs (9)"),
+        ("fidelity: {scheduler: asha, min_epochs: 20}\ntraining: {epochs: 12}", "is above training.epochs (12), which"),
         ("fidelity: {scheduler: median, max_epochs: 9, eta: 3}", "the median scheduler has no option 'eta'"),
         (
             "fidelity: {scheduler: hyperband, max_epochs: 81}",
