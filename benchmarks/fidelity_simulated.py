@@ -34,6 +34,9 @@ EPOCHS = tasks.EPOCHS
 MIN_EPOCHS, ETA = 1, 3
 WORKERS = 8
 
+ENOUGH = 0.002
+"""A search ends at this regret, and counts with it from then on: a tenth of the mean that is looked for."""
+
 Array = NDArray[np.float64]
 
 
@@ -138,7 +141,7 @@ class Progress:
 
 
 def simulate(contestant: Contestant, data_set: str, horizon: float, workers: int = WORKERS) -> Progress:
-    """Lets a contestant tune until ``horizon`` full trainings' time has passed."""
+    """Lets a contestant tune until ``horizon`` full trainings' time has passed, or the regret is as good as none."""
     begun = time.process_time()
     task, until = tasks.make_task(f"lcbench-{data_set}"), horizon * unit(data_set)
     order = itertools.count()
@@ -165,6 +168,8 @@ def simulate(contestant: Contestant, data_set: str, horizon: float, workers: int
             best = accuracy
             progress.times.append(now / unit(data_set))
             progress.regrets.append(float(task.regrets([-best])[0]))
+            if progress.regrets[-1] <= ENOUGH:
+                break
         if contestant.goes_on(training, epoch, accuracy) and epoch < training.until:
             trained(training, known, epoch)
         else:

@@ -23,6 +23,7 @@ from hpcompss.fidelity import Scheduler
 from hpcompss.fidelity.brackets import Bracket, Brackets
 from hpcompss.objectives import point_of
 from hpcompss.study import Study
+from hpcompss.tasks.apart import HERE, Files, apart, read_files
 from hpcompss.tasks.evaluate import evaluate, evaluate_promoted, evaluate_suggested
 from hpcompss.tasks.folds import (
     reduce_folds,
@@ -36,7 +37,13 @@ from hpcompss.tasks.promote import promote, record_promoted
 from hpcompss.tasks.reduce import reduce_trial
 from hpcompss.tasks.suggest import SearchState, suggest
 from hpcompss.tasks.train import REFIT, model_path, train, train_promoted, train_suggested
-from hpcompss.training.checkpoint import checkpoints_size, numbers_of_checkpoints, remove_checkpoints
+from hpcompss.training.checkpoint import (
+    checkpoint_path,
+    checkpoints_after,
+    checkpoints_size,
+    numbers_of_checkpoints,
+    remove_checkpoints,
+)
 from hpcompss.trial import (
     Configuration,
     Failure,
@@ -61,6 +68,7 @@ __all__ = [
     "TrialTasks",
     "best_trials",
     "keep_best_models",
+    "submit_with_files",
     "unlimited",
 ]
 
@@ -135,6 +143,9 @@ class TrialGraph(Protocol):
             resources: What it asks for.
         """
 
+    def taken_up(self, engine: Engine, study: Study, trial: Trial) -> Trial:
+        """Returns a trial of a study that is resumed with what tasks need to go on with it in the lagged order."""
+
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Does what finished trials leave to be done, once the journal has them."""
 
@@ -178,6 +189,10 @@ class FunctionGraph:
         task = engine.submit(*(evaluate_promoted, self._function, *chosen, self._metric, stage), resources=resources)
         return TrialTasks.of(task)
 
+    def taken_up(self, engine: Engine, study: Study, trial: Trial) -> Trial:
+        """Returns the trial: there is no more to it than its record."""
+        return trial
+
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Leaves nothing behind."""
 
@@ -187,7 +202,7 @@ class KerasGraph:
 
     By default each fold takes what came of the folds before it, and is not trained where the configuration is clearly
     beaten by then; else, and where a scheduler has trials go on, all are trained side by side. The best model so far is
-    always in the study's folder.
+    always in the study's folder. Where workers do not see that, files travel with arguments and results.
 
     Args:
         job: What the trials share.
@@ -204,30 +219,47 @@ class KerasGraph:
         Where there are several objectives, it is kept as well unless another trial beats it in all of them.
         """
         to_beat, best = study.history.nth_best(self._job.kept), study.history.best_folds
-        number, configuration, folder = trial.number, trial.configuration, study.directory
+        number, configuration, stage = trial.number, trial.configuration, trial.stage
         # Not what the trial itself reached before it goes on: that counts no more once it has.
         known = zip(study.front_numbers, study.front_points, strict=True) if study.also else ()
         front = [point for each, point in known if each != number]
         if self._job.parts == 1:
-            task = engine.submit(
-                train, self._job, number, configuration, folder, to_beat, trial.stage, front, resources=resources
+            task = submit_with_files(
+                *(engine, study, train, self._job, number, configuration, HERE, to_beat, stage, front),
+                needs=[_checkpoint(engine, study, self._job, trial)],
+                resources=resources,
             )
             return TrialTasks.of(task)
         trainings: list[Future] = []
-        for job, earlier in self._folds([] if trial.stage.budget else trainings):
-            task = engine.submit(
-                *(train_fold, job, number, configuration, folder, best, earlier, trial.stage), resources=resources
+        for job, earlier in self._folds([] if stage.budget else trainings):
+            task = submit_with_files(
+                *(engine, study, train_fold, job, number, configuration, HERE, best, earlier, stage),
+                needs=[_checkpoint(engine, study, job, trial)],
+                resources=resources,
             )
             trainings.append(task)
-        record = engine.submit(
-            reduce_folds,
+        return self._reduced(
+            engine, study, trainings, resources, reduce_folds, number, HERE, to_beat, best, trainings, front
+        )
+
+    def _reduced(
+        self,
+        engine: Engine,
+        study: Study,
+        trainings: Sequence[Future],
+        resources: Resources,
+        function: Callable[..., object],
+        *args: object,
+    ) -> TrialTasks:
+        """Submits the reduction of a trial's folds, and returns the trial's tasks."""
+        record = submit_with_files(
+            engine,
+            study,
+            function,
             self._job,
-            number,
-            folder,
-            to_beat,
-            best,
-            trainings,
-            front,
+            *args,
+            needs=trainings,
+            hands_on=True,
             resources=unlimited(resources),
             light=True,
         )
@@ -237,20 +269,21 @@ class KerasGraph:
         self, engine: Engine, study: Study, number: int, state: Future, resources: Resources
     ) -> TrialTasks:
         """Submits the trial's tasks, which keep its model unless what counts by then beats it."""
-        folder, stage = study.directory, study.trials[number].stage
+        stage = study.trials[number].stage
         if self._job.parts == 1:
-            task = engine.submit(train_suggested, self._job, number, state, folder, stage, resources=resources)
+            task = submit_with_files(
+                *(engine, study, train_suggested, self._job, number, state, HERE, stage), resources=resources
+            )
             return TrialTasks.of(task)
         trainings: list[Future] = []
         for job, earlier in self._folds([] if stage.budget else trainings):
-            task = engine.submit(train_fold_suggested, job, number, state, folder, earlier, stage, resources=resources)
+            task = submit_with_files(
+                *(engine, study, train_fold_suggested, job, number, state, HERE, earlier, stage), resources=resources
+            )
             trainings.append(task)
-        record = engine.submit(
-            *(reduce_folds_suggested, self._job, number, state, folder, trainings),
-            resources=unlimited(resources),
-            light=True,
+        return self._reduced(
+            engine, study, trainings, resources, reduce_folds_suggested, number, state, HERE, trainings
         )
-        return TrialTasks(tuple(trainings), record)
 
     def submit_promoted(
         self,
@@ -261,18 +294,19 @@ class KerasGraph:
         resources: Resources,
     ) -> TrialTasks:
         """Submits the trial's tasks, which keep its model."""
-        folder = study.directory
+        promoted, *_ = chosen
         if self._job.parts == 1:
-            task = engine.submit(train_promoted, self._job, *chosen, folder, stage, resources=resources)
+            task = submit_with_files(
+                *(engine, study, train_promoted, self._job, *chosen, HERE, stage), needs=[promoted], resources=resources
+            )
             return TrialTasks.of(task)
         trainings = [
-            engine.submit(train_fold_promoted, job, *chosen, folder, stage, resources=resources)
+            submit_with_files(
+                *(engine, study, train_fold_promoted, job, *chosen, HERE, stage), needs=[promoted], resources=resources
+            )
             for job, _ in self._folds([])
         ]
-        record = engine.submit(
-            *(reduce_folds_promoted, self._job, *chosen, folder, trainings), resources=unlimited(resources), light=True
-        )
-        return TrialTasks(tuple(trainings), record)
+        return self._reduced(engine, study, trainings, resources, reduce_folds_promoted, *chosen, HERE, trainings)
 
     def _folds(self, trainings: Sequence[Future]) -> Iterator[tuple[Job, list[Future]]]:
         """Yields the job of each fold, with those of the trainings so far whose results it takes."""
@@ -280,6 +314,13 @@ class KerasGraph:
             # A configuration that is beaten in the first objective may be the best in another.
             stops = self._job.fold_stopping and not self._job.also
             yield replace(self._job, fold=fold), list(trainings) if stops else []
+
+    def taken_up(self, engine: Engine, study: Study, trial: Trial) -> Trial:
+        """Returns the trial with its checkpoints, where workers do not see the study's folder."""
+        if study.directory is None or engine.shares_files or trial.result is None or not trial.stage.keeps:
+            return trial
+        paths = checkpoints_after(study.directory, trial.number, trial.stage.epochs or 0)
+        return replace(trial, result=replace(trial.result, files=read_files(study.directory, paths)))
 
     def settle(self, study: Study, finished: Sequence[Trial]) -> None:
         """Keeps the best models and removes those they have beaten, and checkpoints that nothing goes on from."""
@@ -332,7 +373,7 @@ class Chain:
         self.promoted: list[tuple[Stage, TrialTasks]] = []
         self._first: dict[int, list[Trial | Future]] = {}
         self._later: dict[int, list[Trial | Future]] = {}
-        finished = [study.stages(trial.number)[0] for trial in itertools.takewhile(is_finished, study.trials)]
+        finished = [self._stages(trial.number)[0] for trial in itertools.takewhile(is_finished, study.trials)]
         self._next = len(finished)
         full = None if self._brackets is None else self._brackets.levels[-1]
         self._state: SearchState | Future = SearchState.after(
@@ -376,7 +417,7 @@ class Chain:
     def _catch_up(self, number: int) -> None:
         """Takes in the trials before one that had finished before the study was resumed."""
         while self._next < number:
-            known = self._study.stages(self._next)[0]
+            known = self._stages(self._next)[0]
             self._suggest(known.configuration)
             self._keep(known)
 
@@ -397,7 +438,7 @@ class Chain:
         """Submits all levels of a bracket after the first, or takes what is known of them."""
         study = self._study
         if all(isinstance(each, Trial) for each in group) and brackets.is_done(bracket):
-            stages = [study.stages(number)[1:] for number in bracket.numbers]
+            stages = [self._stages(number)[1:] for number in bracket.numbers]
             self._later[bracket.index] = [stage for each in stages for stage in each]
             return
         later: list[Trial | Future] = []
@@ -428,11 +469,15 @@ class Chain:
         known: dict[int, Result] = {}
         standings = brackets.rungs[brackets.levels.index(budget)]
         for number in bracket.numbers[: max(0, self._study.started - bracket.begin)]:
-            for trial in self._study.stages(number)[1:]:
+            for trial in self._stages(number)[1:]:
                 if trial.result is not None and brackets.budget(trial.stage) == budget:
                     failed = Result(None, failure=Failure(FailureKind.EXCEPTION, "it failed before"))
                     known[number] = trial.result if standings[number][1] < math.inf else failed
         return known
+
+    def _stages(self, number: int) -> list[Trial]:
+        """Returns what is known of each stage of a trial, with what it needs to go on."""
+        return [self._graph.taken_up(self._engine, self._study, each) for each in self._study.stages(number)]
 
     def _suggest(self, configuration: Configuration | None) -> Future:
         record = self._records[0] if len(self._records) == self._lag else None
@@ -446,6 +491,44 @@ class Chain:
         )
         self._state = state
         return state
+
+
+def submit_with_files(
+    engine: Engine,
+    study: Study,
+    function: Callable[..., object],
+    *args: object,
+    needs: Sequence[Future | Files] = (),
+    hands_on: bool = False,
+    resources: Resources,
+    light: bool = False,
+) -> Future:
+    """Submits a task that reads and writes files of the study's folder; see `Engine.submit`.
+
+    Args:
+        engine: Where to run.
+        study: The study.
+        function: The task.
+        *args: Its arguments, `HERE` in place of the folder.
+        needs: Whose files it takes where workers do not see the folder.
+        hands_on: Whether those files go on with its result.
+        resources: What it asks for.
+        light: It takes milliseconds.
+    """
+    if study.directory is not None and not engine.shares_files:
+        return engine.submit(apart, function, list(needs), hands_on, *args, resources=resources, light=light)
+    there = (study.directory if each is HERE else each for each in args)
+    return engine.submit(function, *there, resources=resources, light=light)
+
+
+def _checkpoint(engine: Engine, study: Study, job: Job, trial: Trial) -> Files:
+    """Returns what a trial goes on from where workers do not see the study's folder; nothing where that is gone."""
+    if study.directory is None or engine.shares_files or not trial.stage.since:
+        return {}
+    path = checkpoint_path(study.directory, trial.number, trial.stage.since, job.part)
+    with contextlib.suppress(FileNotFoundError):
+        return read_files(study.directory, [path])
+    return {}
 
 
 def _bound_checkpoints(study: Study, folder: Path, scheduler: Scheduler, room: int) -> None:

@@ -36,6 +36,7 @@ from hpcompss.samplers import DEFAULT, SpaceExhausted, make_sampler
 from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
 from hpcompss.stopping import StopRules
+from hpcompss.tasks.apart import write_files
 from hpcompss.tasks.suggest import next_configuration
 from hpcompss.trial import (
     UNNAMED,
@@ -556,6 +557,8 @@ class Study:
             raise InputError(f"trial {number} is not running: tell takes each trial once, after ask")
         if self.scheduler is not None and result.budget is None:
             result = dataclasses.replace(result, budget=self.scheduler.budget(self._trials[number].stage))
+        if self.directory is not None:
+            result = _put_down(self.directory, result)
         data = result_to_json(constrained(result, self.constraints, self.also))
         told = {} if configuration is None else {"configuration": configuration}
         self._unwritten.append({"event": "tell", "number": number, "time": _now(), **told, **data})
@@ -832,3 +835,13 @@ def _continued(before: Result, stage: Result, part: Stage) -> Result:
 
 def _now() -> float:
     return round(time.time(), 3)
+
+
+def _put_down(folder: Path, result: Result) -> Result:
+    """Puts the files that came with a result into the study's folder, or adds the warning that it cannot."""
+    try:
+        write_files(folder, result.files)
+    except OSError as error:
+        warning = f"its files could not be put into the study's folder: {error.strerror}"
+        return dataclasses.replace(result, warnings=(*result.warnings, warning))
+    return result

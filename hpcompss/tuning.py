@@ -16,7 +16,15 @@ from typing import Any, Literal
 from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, check_engine, chosen_engine, inside_compss, make_engine
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.graph import FunctionGraph, KerasGraph, TrialGraph, best_trials, keep_best_models, unlimited
+from hpcompss.graph import (
+    FunctionGraph,
+    KerasGraph,
+    TrialGraph,
+    best_trials,
+    keep_best_models,
+    submit_with_files,
+    unlimited,
+)
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
@@ -24,9 +32,11 @@ from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
 from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
+from hpcompss.tasks.apart import HERE, read_files, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
+from hpcompss.tasks.train import model_path
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources, Trial
 from hpcompss.workflow import RULES, Workflow, load_workflow, make_workflow
@@ -270,9 +280,11 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         return
     refit = training.refit or training.folds is not None
     with view.working("training the best model on all data" if refit else "testing the best model"):
-        future = engine.submit(
-            finalize,
-            *(_job(workflow, study.seed), best.number, best.configuration, best.result.epoch, folder, refit, members),
+        kept = [model_path(folder, number) for number in sorted({best.number, *(each.number for each in members)})]
+        future = submit_with_files(
+            *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
+            *(HERE, refit, members),
+            needs=[] if engine.shares_files else [read_files(folder, [path for path in kept if path.exists()])],
             resources=unlimited(workflow.trial_resources),
         )
         engine.wait([future])
@@ -281,6 +293,10 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         view.say(scores.traceback)
         view.say(f"warning: the best model could not be tested, resume tries again: {scores.reason}")
         return
+    try:
+        write_files(folder, scores.files)
+    except OSError as error:
+        view.say(f"warning: models that were made at the end cannot be put into {folder} ({error.strerror})")
     keep_best_models(study, training.ensemble or 1)
     for warning in scores.warnings:
         view.say(f"warning: {warning}")
@@ -378,11 +394,6 @@ def _removing_unused(folder: Path, made_here: bool) -> Iterator[None]:
 
 def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) -> None:
     """Refuses at once what the engine would refuse at the first trial."""
-    if workflow.model is not None and not engine.shares_files:
-        raise InputError(
-            "workers do not see the study's folder, where the models are kept: put it on a file system that all nodes "
-            "mount (--study)"
-        )
     if engine.capacity(resources) < 1:
         # The engine knows which resource is missing, and says so.
         engine.submit(_nothing, resources=resources)

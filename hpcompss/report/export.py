@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 
+from hpcompss.drafts import whole
 from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
@@ -134,9 +134,5 @@ def write_csv(study: Study, path: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is there whole or not at all. Raises `OSError`."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Scores:
         ensemble: Those of the ensemble, None where there is none.
         members: The trials whose models it averages.
         warnings: What the user should know.
+        files: What a worker without the study's folder has left for it, by path in there.
     """
 
     metrics: dict[str, float]
@@ -41,6 +42,7 @@ class Scores:
     ensemble: dict[str, float] | None = None
     members: list[int] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def finalize(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from hpcompss.constraints import Constraint, constrained, total_violation
 from hpcompss.objectives import Objective
 from hpcompss.tasks.reduce import result_from
+from hpcompss.training.checkpoint import FOLDER as CHECKPOINTS
 from hpcompss.trial import Failure, Result, Trial, TrialState
 
 __all__ = ["at_place", "promote", "record_promoted"]
@@ -20,6 +21,8 @@ def promote(
     records: Sequence[Trial | Failure | None], count: int, direction: str, constraints: Sequence[Constraint]
 ) -> list[Trial] | Failure:
     """Returns the best trials of a level, the best first, or the `Failure` of one that was not even suggested.
+
+    Of the files that travel with their results they keep the checkpoints.
 
     Args:
         records: All that have reached it; None for a place that nobody took.
@@ -35,7 +38,14 @@ def promote(
         if record is not None and record.value is not None and record.result is not None:
             violation = total_violation(record.result.metrics, constraints)
             ranked.append(((violation, sign * record.value), record.number, record))
-    return [record for _, _, record in sorted(ranked, key=lambda each: each[:2])[:count]]
+    return [_to_go_on(record) for _, _, record in sorted(ranked, key=lambda each: each[:2])[:count]]
+
+
+def _to_go_on(trial: Trial) -> Trial:
+    if trial.result is None or not trial.result.files:
+        return trial
+    files = {path: each for path, each in trial.result.files.items() if path.startswith(f"{CHECKPOINTS}/")}
+    return dataclasses.replace(trial, result=dataclasses.replace(trial.result, files=files))
 
 
 def at_place(
@@ -56,7 +66,7 @@ def at_place(
     if trial.number in known:
         return None, known[trial.number]
     if trial.result is not None and trial.result.ended:
-        return None, dataclasses.replace(trial.result, seconds=0.0, curves={})
+        return None, dataclasses.replace(trial.result, seconds=0.0, curves={}, files={})
     return trial, None
 
 

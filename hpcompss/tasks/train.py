@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcompss.constraints import total_violation
+from hpcompss.drafts import whole
 from hpcompss.objectives import point_of
 from hpcompss.pareto import Point, dominates
 from hpcompss.space.tracing import HyperParameters
@@ -36,10 +35,8 @@ __all__ = [
     "model_path",
     "save_model",
     "train",
-    "train_apart",
     "train_promoted",
     "train_suggested",
-    "train_suggested_apart",
 ]
 
 REFIT = "refit"
@@ -130,52 +127,6 @@ def train_promoted(
     """
     trial, outcome = at_place(promoted, place, known)
     return outcome if trial is None else train(job, trial.number, trial.configuration, folder, None, stage)
-
-
-def train_apart(
-    job: Job,
-    number: int,
-    configuration: Configuration,
-    files: Mapping[str, bytes],
-    to_beat: float | None,
-    stage: Stage = WHOLE,
-    front: Sequence[Point] = (),
-) -> Result:
-    """Does what `train` does on a worker that does not see the study's folder.
-
-    Args:
-        job: What the study's trials share.
-        number: The trial's.
-        configuration: The values of the active hyper-parameters.
-        files: What it needs of the study's folder: the content of the checkpoint by its path in there.
-        to_beat: The best value when the trial began.
-        stage: The part of the training that this task does.
-        front: What others had reached in several objectives when it began.
-
-    Returns:
-        The result, whose `files` are those that the training has left.
-    """
-    with tempfile.TemporaryDirectory(prefix="hpcompss-") as name:
-        folder = Path(name)
-        for path, content in files.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
-        result = train(job, number, configuration, folder, to_beat, stage, front)
-        left = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        return dataclasses.replace(
-            result, files={path: each.read_bytes() for path, each in left.items() if path not in files}
-        )
-
-
-def train_suggested_apart(
-    job: Job, number: int, state: SearchState | Failure, files: Mapping[str, bytes], stage: Stage = WHOLE
-) -> Result | Failure:
-    """Does what `train_suggested` does on a worker that does not see the study's folder, see `train_apart`."""
-    found = suggestion(state)
-    if isinstance(found, Failure):
-        return found
-    configuration, history = found
-    return train_apart(job, number, configuration, files, history.nth_best(job.kept), stage, history.front)
 
 
 def _train(
@@ -284,12 +235,5 @@ def _size(model: Any) -> dict[str, float]:
 def save_model(model: Any, path: Path) -> None:
     """Writes a ``.keras`` file that is there whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft.keras")
-    try:
+    with whole(path) as draft:
         model.save(draft)
-        with draft.open("rb") as written:
-            # The journal, which is flushed, must not name a model that a power cut took.
-            os.fsync(written.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

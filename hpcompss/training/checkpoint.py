@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcompss.drafts import whole
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -30,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "build_variables",
     "checkpoint_path",
+    "checkpoints_after",
     "checkpoints_size",
     "give_callbacks",
     "give_model",
@@ -102,6 +105,11 @@ def remove_checkpoints(folder: Path, number: int, keep: Collection[int] = ()) ->
                 path.unlink()
 
 
+def checkpoints_after(folder: Path, number: int, epochs: int) -> list[Path]:
+    """Returns the checkpoints of a trial, of all its parts, after so many epochs."""
+    return sorted((folder / FOLDER).glob(f"trial-{number}.*epoch-{epochs}.npz"))
+
+
 def numbers_of_checkpoints(folder: Path) -> set[int]:
     """Returns the numbers of the trials that have checkpoints in a study's folder."""
     found = (_NUMBER.match(path.name) for path in (folder / FOLDER).glob("trial-*.npz"))
@@ -126,17 +134,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     import numpy as np
 
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft")
     plain = json.dumps({"epoch": checkpoint.epoch, **checkpoint.plain}).encode()
     arrays: dict[str, Any] = {**checkpoint.arrays, PLAIN: np.frombuffer(plain, np.uint8)}
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole(path) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

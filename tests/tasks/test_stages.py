@@ -17,7 +17,7 @@ from hpcompss.samplers.history import History
 from hpcompss.space.parameters import Float, Int
 from hpcompss.space.space import Space
 from hpcompss.tasks.suggest import SearchState
-from hpcompss.tasks.train import model_path, train, train_apart, train_suggested, train_suggested_apart
+from hpcompss.tasks.train import model_path, train, train_suggested
 from hpcompss.training import fitting
 from hpcompss.training.checkpoint import checkpoint_path, read_checkpoint
 from hpcompss.training.data import load_data
@@ -218,39 +218,11 @@ def test_a_fit_must_not_begin_anew_in_a_later_stage(keras: Any, tmp_path: Path) 
     assert result.failure is not None and result.failure.reason.endswith("it reported epochs 1, 2, not 2 to 2")
 
 
-# Where the study's folder is not shared
-
-
-def test_apart_is_the_same_as_in_the_folder(keras: Any, tmp_path: Path) -> None:
-    job, apart = make_job(epochs=6), tmp_path / "apart"
-    there = [train(job, 0, CONFIGURATION, tmp_path, None, stage) for stage in (FIRST, SECOND)]
-    path = checkpoint_path(apart, 0, 3)
-    first = train_apart(job, 0, CONFIGURATION, {}, None, FIRST)
-    name = path.relative_to(apart).as_posix()
-    assert sorted(first.files) == [name, "models/trial-0.keras"]
-    second = train_apart(job, 0, CONFIGURATION, {name: first.files[name]}, None, SECOND)
-    assert sorted(second.files) == ["checkpoints/trial-0.epoch-6.npz", "models/trial-0.keras"]
-    for one, other in zip(there, (first, second), strict=True):
-        same = {"seconds": 0.0, "files": {}}
-        assert dataclasses.replace(one, **same) == dataclasses.replace(other, **same)
-    apart.mkdir()
-    (apart / "x.npz").write_bytes(second.files["checkpoints/trial-0.epoch-6.npz"])
-    states = [read_checkpoint(each) for each in (apart / "x.npz", checkpoint_path(tmp_path, 0, 6))]
-    for mine, theirs in zip(states[0].group("model"), states[1].group("model"), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert "files" not in repr(second)
-
-
 def test_a_suggestion_is_trained_in_stages_too(keras: Any, tmp_path: Path) -> None:
     job, space = make_job(epochs=6), Space([Int("units", 4, 16), Float("rate", 1e-3, 1e-1)])
     state = SearchState(make_sampler("random", space, seed=0), History(space, "maximize"), (CONFIGURATION,), 0)
     first = train_suggested(job, 0, state, tmp_path, FIRST)
     second = train_suggested(job, 0, state, tmp_path, SECOND)
     assert (good(first).budget, good(second).budget) == (3, 6)
-    path = checkpoint_path(tmp_path, 0, 3)
-    files = {path.relative_to(tmp_path).as_posix(): path.read_bytes()}
-    apart = good(train_suggested_apart(job, 0, state, files, SECOND))
-    assert (apart.curves, apart.metrics) == (good(second).curves, good(second).metrics)
     failure = Failure.cancelled()
     assert train_suggested(job, 0, failure, tmp_path, FIRST) is failure
-    assert train_suggested_apart(job, 0, failure, {}, FIRST) is failure
