@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpcompss.errors import InputError
+from hpcompss.tasks.apart import HERE, apart
 from hpcompss.trial import Failure, FailureKind, Resources
 from tests.engines import functions as tasks
 
@@ -62,6 +63,15 @@ class EngineConformance:
 
     def test_a_task_returns_its_value(self, engine):
         assert outcome(engine, tasks.add, 2, 3) == 5
+
+    def test_files_travel_with_results(self, engine):
+        files = [{}]
+        for _ in range(3):
+            files = [engine.submit(apart, tasks.count_file_up, files, False, HERE)]
+        merged = engine.submit(apart, tasks.count_file_up, files, True, HERE, light=True)
+        first, last = gather(engine, [files[0], merged])
+        assert (first.value, last.value) == (3, 4)
+        assert last.files == {"models/count.bin": b"\4" * tasks.MEGABYTE}
 
     def test_a_function_without_a_name_runs(self, engine):
         base = 10

@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 
 from hpcompss.progress import publish
+from hpcompss.trial import Result
 
 PATIENCE = 60.0
 """Seconds before a test gives up waiting: never reached unless something is broken, however loaded the machine is."""
+
+MEGABYTE = 1_000_000
 
 ENDLESS = 10 * PATIENCE
 """Seconds that a task sleeps which a test expects to be killed."""
@@ -24,6 +27,15 @@ leaked = []
 
 def add(first, second):
     return first + second
+
+
+def count_file_up(folder):
+    """Counts in a file of its folder."""
+    file = folder / "models" / "count.bin"
+    count = int.from_bytes(file.read_bytes()[:1], "big") + 1 if file.exists() else 1
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(bytes([count]) * MEGABYTE)
+    return Result(float(count))
 
 
 def identity(value):
