@@ -140,8 +140,9 @@ class Loop:
     A trial is in the journal before it starts, and its result before anything depends on it; what happened together is
     flushed together. In the lagged order the master only keeps the journal: sampling, training and reduction are tasks,
     submitted ahead in a window of twice the lag. In the eager order trials that depend on no result are asked for
-    before there is room, and start by their predicted seconds, the longest first. The first Ctrl-C lets running trials
-    finish, the second ends them; they are tried again on resume.
+    before there is room, and start by their predicted seconds, the longest first; so do those that a scheduler has go
+    on, unless results or the time may end the search before: then the most promising go on first. The first Ctrl-C lets
+    running trials finish, the second ends them; they are tried again on resume.
 
     Args:
         study: The study; it may have trials already.
@@ -265,7 +266,7 @@ class Loop:
         """
         study = self._study
         if study.lag is None:
-            return study.suggest(last=last)
+            return study.suggest(last=last, order=self._forecast.longest_first if self._runs_to_the_end else None)
         if last and not study.interrupted:
             raise Waiting
         if not study.interrupted and not study.sampler.allow_duplicates and study.started >= study.space.count:
@@ -308,14 +309,20 @@ class Loop:
         That saves time only where several run at once and the last one to finish decides. Where results or the time may
         end the search before all trials have run, they start in the order of their numbers.
         """
-        if self._study.lag is not None or self._seconds is not None or self._rules.judge_results:
+        if self._study.lag is not None or not self._runs_to_the_end:
             return False
         if self._study.scheduler is not None:
             return False  # which may have others go on first
         slots = self._engine.capacity(self._resources)
-        if slots < 2 or len(self._starting) >= room + min(AHEAD * slots, MOST_AHEAD) or self._are_short():
+        if len(self._starting) >= room + min(AHEAD * slots, MOST_AHEAD) or self._are_short():
             return False
         return self._study.is_next_foreseen and self._forecast.tells_apart
+
+    @property
+    def _runs_to_the_end(self) -> bool:
+        """Whether the last trial to finish decides how long the search takes: several run at once, and all will run."""
+        several = self._engine.capacity(self._resources) > 1
+        return several and self._seconds is None and not self._rules.judge_results
 
     def _are_short(self) -> bool:
         return bool(self._durations) and sum(self._durations) / len(self._durations) < SHORT

@@ -480,11 +480,15 @@ class Study:
 
     # Ask and tell in batches, for the loop
 
-    def suggest(self, *, last: bool = False) -> Trial:
+    def suggest(
+        self, *, last: bool = False, order: Callable[[Sequence[Trial]], Sequence[Trial]] | None = None
+    ) -> Trial:
         """Returns the next trial; it counts once `flush` has returned. See `ask`.
 
         Args:
             last: Whether no new trial may begin.
+            order: Puts the trials that may go on now, each with the stage that it would do, into the order in which
+                they do. By default the most promising is the first.
         """
         self._check_open()
         if self.lag is not None:
@@ -492,7 +496,7 @@ class Study:
         if self._interrupted:
             trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
         elif due := self.due(last=last):
-            return self.go_on(*due[0])
+            return self._go_on_first(due, order)
         elif last:
             raise Waiting
         else:
@@ -502,11 +506,29 @@ class Study:
             except SpaceExhausted:
                 if not (due := self.due(last=True)):
                     raise
-                return self.go_on(*due[0])
+                return self._go_on_first(due, order)
             trial = self._begun(number, configuration)
             self._unwritten.append({"event": "ask", "number": number, "configuration": configuration, "time": _now()})
         self._running[trial.number] = trial
         return trial
+
+    def _go_on_first(
+        self, due: Sequence[tuple[int, float]], order: Callable[[Sequence[Trial]], Sequence[Trial]] | None
+    ) -> Trial:
+        if order is None or len(due) == 1:
+            return self.go_on(*due[0])
+        budgets = dict(due)
+        trials = [
+            dataclasses.replace(self._trials[each], stage=self._next_stage(each, budgets[each])) for each in budgets
+        ]
+        first = order(trials)[0].number
+        return self.go_on(first, budgets[first])
+
+    def _next_stage(self, number: int, budget: float) -> Stage:
+        trial = self._trials[number]
+        if self.scheduler is None or not is_finished(trial) or budget not in self.scheduler.levels:
+            raise ValueError(f"trial {number} goes on, but it cannot")
+        return self.scheduler.stage(budget, since=self.scheduler.budget(trial.stage))
 
     def go_on(self, number: int, budget: float) -> Trial:
         """Returns a trial that has reported, to be trained further; it counts once `flush` has returned."""
@@ -521,14 +543,12 @@ class Study:
         return trial
 
     def _continue(self, number: int, budget: float) -> Trial:
-        trial = self._trials[number]
-        if self.scheduler is None or not is_finished(trial) or budget not in self.scheduler.levels:
-            raise ValueError(f"trial {number} goes on, but it cannot")
+        trial, stage = self._trials[number], self._next_stage(number, budget)
         self._earlier[number] = (*self._earlier.get(number, ()), trial)
-        stage = self.scheduler.stage(budget, since=self.scheduler.budget(trial.stage))
         trial = dataclasses.replace(trial, state=TrialState.RUNNING, stage=stage)
         self._trials[number] = self._running[number] = trial
-        self.scheduler.begin(number)
+        if self.scheduler is not None:
+            self.scheduler.begin(number)
         return trial
 
     def begin(self) -> Trial:

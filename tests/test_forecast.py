@@ -183,6 +183,25 @@ def test_long_trials_start_first(monkeypatch):
     assert longest_first < 0.9 * in_turn
 
 
+def staged(**rules):
+    """Returns the order in which the best nine of 27 trials went on, as seconds, and when the last one had finished."""
+    fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 27}
+    study, graph = Study(GRID, sampler="random", seed=0, fidelity=fidelity), Costly(lognormal)
+    took = run(study, graph, 4, trials=27, **rules)
+    assert len(graph.submitted) == 27 + 9 + 3 + 1
+    return [lognormal(study.trials[number].configuration) for number in graph.submitted[27:36]], took
+
+
+def test_of_those_that_go_on_together_long_ones_start_first():
+    seconds, took = staged()
+    ranks = np.argsort(np.argsort(seconds))
+    assert np.corrcoef(ranks, np.arange(9))[0, 1] < -0.9
+    by_promise, longer = staged(patience=100)  # results may end it, so the most promising go first
+    assert sorted(by_promise) == sorted(seconds)
+    assert by_promise != seconds
+    assert took < longer
+
+
 @pytest.mark.parametrize(
     ("workers", "settings", "rules"),
     [
