@@ -86,12 +86,12 @@ class Cost:
         """Returns the points of encoded configurations: shape (n, columns) to (n, coordinates)."""
         return self.features.points(units)
 
-    def with_gradient(self, point: Array) -> tuple[float, Array]:
-        """Returns the expected logarithm at a point (coordinates,), and its gradient."""
+    def with_gradients(self, points: Array) -> tuple[Array, Array]:
+        """Returns the expected logarithm at points (m, coordinates), shape (m,), and its gradients there."""
         if self.posterior is None:
-            return self.median, np.zeros_like(point)
-        means, _, slopes, _ = self.posterior.predict_one(point)
-        return self.median + self.deviation * float(means[0]), self.deviation * slopes[0]
+            return np.full(len(points), self.median), np.zeros_like(points)
+        means, _, slopes, _ = self.posterior.predict_with_gradients(points)
+        return self.median + self.deviation * means[:, 0], self.deviation * slopes[:, 0]
 
     def effects(self, column: int, units: Array) -> Array:
         """Returns what a parameter adds to the logarithm on average over trials: its main effect.

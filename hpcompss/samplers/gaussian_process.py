@@ -74,10 +74,12 @@ class GaussianProcess(Sampler):
     The process has a Matern 5/2 kernel with a length scale for each parameter (`numerics.regression`). Losses above the
     median are replaced by what a normal distribution would have at their ranks, and failed and infeasible trials count
     as worse than all others: so what is good shapes the model (the half-rank warping of Song et al., 2024, "The Vizier
-    Gaussian process bandit algorithm", section 4.1). Pending trials take part with fantasies of their values (Snoek et
-    al., 2012), drawn at half their deviation. The acquisition is the logarithm of the expected improvement (Ament et
-    al., 2023); per second that of the expected improvement over the seconds that the trial is expected to run (Snoek et
-    al., 2012, "Practical Bayesian optimization of machine learning algorithms", section 3.2).
+    Gaussian process bandit algorithm", section 4.1). Where trials were given a part of the full budget, the value that
+    they are expected to reach is doubted, the more the smaller the part: how much is fitted. Pending trials take part
+    with fantasies of their values (Snoek et al., 2012), drawn at half their deviation. The acquisition is the logarithm
+    of the expected improvement (Ament et al., 2023); per second that of the expected improvement over the seconds that
+    the trial is expected to run (Snoek et al., 2012, "Practical Bayesian optimization of machine learning algorithms",
+    section 3.2).
 
     A finite space is searched exhaustively: of all its untried combinations the one with the greatest acquisition is
     taken. In other spaces gradients and comparisons take turns, and all combinations of the discrete part are compared
@@ -227,17 +229,18 @@ class GaussianProcess(Sampler):
         step = max(1, 2 ** int(math.log2(max(1, count / REFITS))))
         first = count - count % step
         units, learned = history.units[:first], early(first)
+        doubts = -np.log(history.fidelities)
         known = self._fitted
-        if known is None or not known.is_of(units, learned):
-            rows = chosen(learned, FITTED)
-            hyper = fit(self._features.points(units[rows]), standardised(learned[rows]), self._features.groups)
+        if known is None or not known.is_of(units, learned, doubts[:first]):
+            rows, groups = chosen(learned, FITTED), self._features.groups
+            hyper = fit(self._features.points(units[rows]), standardised(learned[rows]), groups, doubts=doubts[rows])
             kept = chosen(learned, KEPT)
-            posterior = Posterior(self._features.points(units[kept]), self._features.groups, hyper)
-            known = self._fitted = _Fitted(units.copy(), learned, kept, posterior)
+            posterior = Posterior(self._features.points(units[kept]), groups, hyper, doubts[kept])
+            known = self._fitted = _Fitted(units.copy(), learned, doubts[:first], kept, posterior)
         later = np.arange(first, count)
         posterior = known.posterior
         if len(later):
-            posterior = posterior.extended(self._features.points(history.units[later]))
+            posterior = posterior.extended(self._features.points(history.units[later]), doubts[later])
         return posterior.given(values[np.concatenate([known.kept, later])])
 
     # The maximum
@@ -346,18 +349,21 @@ class _Fitted:
     Attributes:
         units: Their configurations.
         values: What the process was of.
+        doubts: How much each of those was doubted.
         kept: Which of them the process holds.
         posterior: The process, without values.
     """
 
     units: Array
     values: Array
+    doubts: Array
     kept: NDArray[np.intp]
     posterior: Posterior
 
-    def is_of(self, units: Array, values: Array) -> bool:
+    def is_of(self, units: Array, values: Array, doubts: Array) -> bool:
         """Returns whether it was fitted to these trials."""
-        return np.array_equal(self.values, values) and np.array_equal(self.units, units, equal_nan=True)
+        same = np.array_equal(self.values, values) and np.array_equal(self.doubts, doubts)
+        return same and np.array_equal(self.units, units, equal_nan=True)
 
 
 def _discrete_part(space: Space, cube: Cube, exhaustive: int) -> list[Branch] | None:
@@ -408,22 +414,23 @@ class LogExpectedImprovement:
         scores = np.log(deviations) + highest + np.log(np.exp(logarithms - highest[:, None]).mean(axis=1))
         return np.asarray(scores if self.cost is None else scores - self.cost(points))
 
-    def with_gradient(self, point: Array) -> tuple[float, Array]:
-        """Returns it at a point (coordinates,), and its gradient."""
-        means, deviation, mean_slopes, slope = self.posterior.predict_one(point)
-        z = (self._incumbents - means) / deviation
+    def with_gradients(self, points: Array) -> tuple[Array, Array]:
+        """Returns it at points (m, coordinates), shape (m,), and its gradients there, shape (m, coordinates)."""
+        means, deviations, mean_slopes, slopes = self.posterior.predict_with_gradients(points)
+        z = (self._incumbents - means) / deviations[:, None]
         logarithms = log_h(z)
-        highest = logarithms.max()
-        shares = np.exp(logarithms - highest)
-        total = shares.sum()
-        value = math.log(deviation) + float(highest) + math.log(total / len(z))
+        highest = logarithms.max(axis=1)
+        shares = np.exp(logarithms - highest[:, None])
+        totals = shares.sum(axis=1)
+        values = np.log(deviations) + highest + np.log(totals / z.shape[1])
         # The slope of log h is the normal distribution's cdf over h.
-        pull = shares / total * np.exp(special.log_ndtr(z) - logarithms)
-        gradient = ((1 - pull @ z) * slope - pull @ mean_slopes) / deviation
+        pulls = shares / totals[:, None] * np.exp(special.log_ndtr(z) - logarithms)
+        gradients = (1 - np.einsum("ij,ij->i", pulls, z))[:, None] * slopes
+        gradients = (gradients - (pulls[:, None, :] @ mean_slopes)[:, 0]) / deviations[:, None]
         if self.cost is None:
-            return value, gradient
-        cost, rise = self.cost.with_gradient(point)
-        return value - cost, gradient - rise
+            return values, gradients
+        costs, rises = self.cost.with_gradients(points)
+        return values - costs, gradients - rises
 
 
 def warped(history: History, first: int | None = None) -> Array:

@@ -75,7 +75,7 @@ def test_of_few_trials_the_median_is_known() -> None:
     assert cost.posterior is None
     points = cost.points_of(history.units)
     np.testing.assert_allclose(cost(points), np.median(np.log(history.seconds)))
-    assert cost.with_gradient(points[0])[1].tolist() == [0.0] * points.shape[1]
+    assert not cost.with_gradients(points)[1].any()
 
 
 def test_nothing_is_known_of_trials_without_seconds_nor_of_failed_ones() -> None:
@@ -135,7 +135,7 @@ def test_the_gradient_is_that_of_the_logarithm() -> None:
     cost = CostModel(NETWORK).after(history)
     assert cost is not None
     point = cost.points_of(history.units)[3]
-    value, gradient = cost.with_gradient(point)
+    (value,), (gradient,) = cost.with_gradients(point[None])
     assert value == pytest.approx(float(cost(point[None])[0]))
     for place in range(len(point)):
         step = 1e-6 * np.eye(len(point))[place]

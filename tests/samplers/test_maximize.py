@@ -25,9 +25,9 @@ class Peak:
         away = points - self._point
         return np.asarray(-20 * (away**2).sum(axis=1) + self._ripples * np.cos(40 * away).sum(axis=1))
 
-    def with_gradient(self, point: Array) -> tuple[float, Array]:
-        away = point - self._point
-        return float(self(point[None])[0]), -40 * away - 40 * self._ripples * np.sin(40 * away)
+    def with_gradients(self, points: Array) -> tuple[Array, Array]:
+        away = points - self._point
+        return self(points), -40 * away - 40 * self._ripples * np.sin(40 * away)
 
 
 SPACES: dict[str, tuple[Space, dict[str, Any]]] = {

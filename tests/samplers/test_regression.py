@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_squared_distances() -> None:
 def test_the_objective_is_the_marginal_likelihood_times_the_prior() -> None:
     points, values = observations()
     mean, deviation = np.array([0.1, 0.2, 0.3, 0.4, -5.0]), np.array([1.0, 2.0, 1.5, 0.7, 2.0])
-    objective = _Objective(points, values, GROUPS, mean, deviation)
+    objective = _Objective(points, values, GROUPS, None, mean, deviation)
     logarithms = np.log([*HYPER.weights, HYPER.amplitude, HYPER.noise])
     dense = noisy(points)
     ones = np.linalg.solve(dense, np.ones(len(points)))
@@ -69,10 +70,12 @@ def test_the_objective_is_the_marginal_likelihood_times_the_prior() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objectives_gradient(seed: int) -> None:
+@pytest.mark.parametrize("doubted", [False, True])
+def test_the_objectives_gradient(seed: int, doubted: bool) -> None:
     points, values = observations(20, seed)
-    objective = _Objective(points, values, GROUPS, np.zeros(5), np.full(5, 2.0))
-    logarithms = np.random.default_rng(seed).normal([0, 0, 0, 0, -4], 1)
+    doubts, count = (np.arange(20) % 3.0, 6) if doubted else (None, 5)
+    objective = _Objective(points, values, GROUPS, doubts, np.zeros(count), np.full(count, 2.0))
+    logarithms = np.random.default_rng(seed).normal([0, 0, 0, 0, -4, -2][:count], 1)
     slopes = optimize.approx_fprime(logarithms, lambda at: objective(at)[0], 1e-6)
     np.testing.assert_allclose(objective(logarithms)[1], slopes, rtol=1e-4, atol=1e-4)
 
@@ -152,15 +155,43 @@ def test_fantasies_follow_the_posterior() -> None:
     np.testing.assert_allclose(factor @ factor.T, expected, atol=1e-8)
 
 
-def test_one_point_and_its_gradients() -> None:
+def test_points_and_their_gradients() -> None:
     points, values = observations()
     posterior, _ = Posterior(points, GROUPS, HYPER).given(values).with_fantasies(points[:2] + 0.1, np.eye(2))
-    point = np.random.default_rng(3).random(4)
-    means, deviation, mean_slopes, slope = posterior.predict_one(point)
-    expected_means, expected_deviation = posterior.predict(point[None])
-    np.testing.assert_allclose(means, expected_means[0])
-    assert deviation == pytest.approx(expected_deviation[0])
+    asked = np.random.default_rng(3).random((3, 4))
+    means, deviations, mean_slopes, slopes = posterior.predict_with_gradients(asked)
+    expected_means, expected_deviations = posterior.predict(asked)
+    np.testing.assert_allclose(means, expected_means)
+    np.testing.assert_allclose(deviations, expected_deviations)
     for step, column in zip(1e-6 * np.eye(4), range(4), strict=True):
-        (above, high), (below, low) = posterior.predict((point + step)[None]), posterior.predict((point - step)[None])
-        np.testing.assert_allclose(mean_slopes[:, column], (above - below)[0] / 2e-6, rtol=1e-5, atol=1e-6)
-        assert slope[column] == pytest.approx((high - low)[0] / 2e-6, rel=1e-4, abs=1e-6)
+        (above, high), (below, low) = posterior.predict(asked + step), posterior.predict(asked - step)
+        np.testing.assert_allclose(mean_slopes[:, :, column], (above - below) / 2e-6, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(slopes[:, column], (high - low) / 2e-6, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_doubted_shapes_the_process_less() -> None:
+    points, _ = observations()
+    doubts = np.zeros(len(points))
+    doubts[0] = 2.0
+    hyper = dataclasses.replace(HYPER, doubt=0.7)
+    noise = np.diag(HYPER.noise + hyper.doubt * doubts + 1e-8 * HYPER.amplitude)
+    expected = covariance(points, points) + noise
+    for posterior in (
+        Posterior(points, GROUPS, hyper, doubts),
+        Posterior(points[1:], GROUPS, hyper).extended(points[:1], doubts[:1]),
+    ):
+        inverse = posterior.factor_inverse.T @ posterior.factor_inverse
+        first = np.allclose(posterior.points[0], posterior.scaled(points[0]))
+        ordered = expected if first else np.roll(expected, (-1, -1), (0, 1))
+        np.testing.assert_allclose(inverse, np.linalg.inv(ordered), rtol=1e-6, atol=1e-8)
+
+
+def test_how_much_doubted_values_are_off_is_learned() -> None:
+    generator = np.random.default_rng(0)
+    points, doubts = generator.random((80, 2)), np.repeat([0.0, 1.0], 40)
+    truth = np.sin(4 * points[:, 0]) + points[:, 1]
+    values = truth + 0.5 * doubts * generator.normal(size=80)
+    scale = values.std()
+    hyper = fit(points, (values - values.mean()) / scale, np.arange(2), doubts=doubts)
+    assert hyper.doubt == pytest.approx((0.5 / scale) ** 2, rel=0.6)
+    assert hyper.noise < 0.05 * hyper.doubt

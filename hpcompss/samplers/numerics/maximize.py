@@ -33,6 +33,9 @@ ROUNDS = 4
 COMPARED = 50
 """Of a category about so many values are compared at most, evenly chosen: to the model all untried ones are alike."""
 
+ITERATIONS = 40
+"""How many steps along the gradients a turn makes at most."""
+
 STEPS = 10
 """How many parameters are changed by comparison in a turn at most."""
 
@@ -49,8 +52,8 @@ class Acquisition(Protocol):
     def __call__(self, points: Array) -> Array:
         """Returns the acquisition at points (m, coordinates): shape (m,)."""
 
-    def with_gradient(self, point: Array) -> tuple[float, Array]:
-        """Returns the acquisition at a point (coordinates,) and its gradient, of the same shape."""
+    def with_gradients(self, points: Array) -> tuple[Array, Array]:
+        """Returns the acquisition at points (m, coordinates), shape (m,), and its gradients there."""
 
 
 def maximize(
@@ -147,8 +150,7 @@ class LocalSearch:
         for _ in range(ROUNDS):
             before = scores[going].copy()
             if len(self._relaxed):
-                for place in going:
-                    self._follow_gradient(units, scores, int(place))
+                self._follow_gradients(units, scores, going)
             if len(self._discrete):
                 self._compare_neighbours(units, scores, going)
             # Without both kinds of parameter there is nothing to take turns.
@@ -159,30 +161,32 @@ class LocalSearch:
                 break
         return units, scores
 
-    def _follow_gradient(self, units: Array, scores: Array, place: int) -> None:
-        """Moves one configuration, in place, along its active relaxed parameters."""
-        active = ~np.isnan(units[place, self._relaxed])
-        columns, coordinates = self._relaxed[active], self._coordinates[active]
-        if not len(columns):
+    def _follow_gradients(self, units: Array, scores: Array, places: NDArray[np.intp]) -> None:
+        """Moves configurations, in place, along their active relaxed parameters, all at the same time.
+
+        Their sum is maximised: one search over many variables costs less than many searches.
+        """
+        rows, which = np.nonzero(~np.isnan(units[places][:, self._relaxed]))
+        if not len(rows):
             return
-        point = self.features.points(units[place : place + 1])[0]
+        columns, coordinates = self._relaxed[which], self._coordinates[which]
+        points, moved = self.features.points(units[places]), np.nan_to_num(units[places], nan=0.5)
 
         def objective(values: Array) -> tuple[float, Array]:
-            point[coordinates] = values
-            value, gradient = self._acquisition.with_gradient(point)
-            return -value, -gradient[coordinates]
+            points[rows, coordinates] = values
+            found, gradients = self._acquisition.with_gradients(points)
+            return -float(found.sum()), -gradients[rows, coordinates]
 
         found = optimize.minimize(
             objective,
-            units[place, columns],
+            moved[rows, columns],
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0, 1.0)] * len(columns),
-            options={"maxiter": 30, "ftol": 1e-6, "gtol": 1e-4},
+            bounds=[(0.0, 1.0)] * len(rows),
+            options={"maxiter": ITERATIONS, "ftol": 1e-6, "gtol": 1e-4},
         )
-        moved = np.nan_to_num(units[place : place + 1], nan=0.5)
-        moved[0, columns] = found.x
-        self._accept(units, scores, np.array([place]), self.cube.snap(moved))
+        moved[rows, columns] = found.x
+        self._accept(units, scores, places, self.cube.snap(moved))
 
     def _compare_neighbours(self, units: Array, scores: Array, places: NDArray[np.intp]) -> None:
         """Moves configurations, in place, each to the best of those that differ in one discrete parameter, again and

@@ -31,11 +31,13 @@ class Prior:
             performs great in high dimensions", section 5).
         amplitude: Mean and deviation of log signal variance; the values are standardised.
         noise: Mean and deviation of log noise variance.
+        doubt: Mean and deviation of the logarithm of what a doubt of 1 adds to it.
     """
 
     length: tuple[float, float] = (0.0, 1.2)
     amplitude: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-11.0, 2.0)
+    doubt: tuple[float, float] = (-3.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Hyperparameters:
         weights: One over the square of each group's length scale: shape (groups,).
         amplitude: The signal's variance.
         noise: The noise's variance.
+        doubt: What a doubt of 1 adds to it.
     """
 
     weights: Array
     amplitude: float
     noise: float
+    doubt: float = 0.0
 
 
 def matern(squares: Array) -> tuple[Array, Array]:
@@ -73,6 +77,7 @@ def fit(
     values: Array,
     groups: NDArray[np.intp],
     *,
+    doubts: Array | None = None,
     prior: Prior = Prior(),
     iterations: int = 100,
 ) -> Hyperparameters:
@@ -82,19 +87,21 @@ def fit(
         points: Shape (n, p).
         values: Standardised: shape (n,).
         groups: Which length scale each of the p columns has: shape (p,).
+        doubts: How much each value is to be doubted beside the noise that all have, at least 0: shape (n,). None is 0.
         prior: Over the logarithms of the hyper-parameters.
         iterations: The most that L-BFGS makes.
     """
     count = int(groups.max()) + 1
-    mean = np.concatenate(
-        [np.full(count, -2 * prior.length[0] - math.log(count)), [prior.amplitude[0], prior.noise[0]]]
-    )
-    deviation = np.concatenate([np.full(count, 2 * prior.length[1]), [prior.amplitude[1], prior.noise[1]]])
-    objective = _Objective(points, values, groups, mean, deviation)
+    others = [prior.amplitude, prior.noise]
+    bounds = [(-12.0, 9.0)] * count + [(-5.0, 5.0), (-16.0, 2.0)]
+    if doubts is not None and doubts.any():
+        others.append(prior.doubt)
+        bounds.append((-16.0, 3.0))
+    mean = np.array([-2 * prior.length[0] - math.log(count)] * count + [each[0] for each in others])
+    deviation = np.array([2 * prior.length[1]] * count + [each[1] for each in others])
+    objective = _Objective(points, values, groups, doubts, mean, deviation)
     start = mean.copy()
     start[:count] = np.maximum(start[:count], -2 * math.log(0.5 * math.sqrt(count)))
-    start[count + 1] = mean[-1]
-    bounds = [(-12.0, 9.0)] * count + [(-5.0, 5.0), (-16.0, 2.0)]
     found = optimize.minimize(
         objective,
         np.clip(start, [low for low, _ in bounds], [high for _, high in bounds]),
@@ -103,7 +110,7 @@ def fit(
         bounds=bounds,
         options={"maxiter": iterations, "ftol": 1e-6, "gtol": 1e-4},
     )
-    return Hyperparameters(np.exp(found.x[:count]), float(np.exp(found.x[count])), float(np.exp(found.x[count + 1])))
+    return Hyperparameters(np.exp(found.x[:count]), *np.exp(found.x[count:]).tolist())
 
 
 class _Objective:
@@ -112,21 +119,39 @@ class _Objective:
     Rasmussen and Williams (2006), equations 2.30 and 5.9; the constant mean is the generalised least squares one.
     """
 
-    def __init__(self, points: Array, values: Array, groups: NDArray[np.intp], mean: Array, deviation: Array) -> None:
+    def __init__(
+        self,
+        points: Array,
+        values: Array,
+        groups: NDArray[np.intp],
+        doubts: Array | None,
+        mean: Array,
+        deviation: Array,
+    ) -> None:
         self._points = points
         self._values = values
         self._groups = groups
+        self._doubts = doubts
         self._mean = mean
         self._deviation = deviation
         self._squares = points * points
 
     def __call__(self, logarithms: Array) -> tuple[float, Array]:
-        count = len(logarithms) - 2
-        weights, amplitude, noise = np.exp(logarithms[:count]), math.exp(logarithms[count]), math.exp(logarithms[-1])
+        count = int(self._groups.max()) + 1
+        weights, amplitude, noise = (
+            np.exp(logarithms[:count]),
+            math.exp(logarithms[count]),
+            math.exp(logarithms[count + 1]),
+        )
+        doubted = None
+        if self._doubts is not None and len(logarithms) > count + 2:
+            doubted = math.exp(logarithms[-1]) * self._doubts
         scaled = self._points * np.sqrt(weights)[self._groups]
         correlation, slope = matern(squared_distances(scaled, scaled))
         covariance = amplitude * correlation
         covariance.flat[:: len(covariance) + 1] += noise + JITTER * amplitude
+        if doubted is not None:
+            covariance.flat[:: len(covariance) + 1] += doubted
         factor, failed = linalg.lapack.dpotrf(covariance, lower=1, clean=1, overwrite_a=1)
         off = (logarithms - self._mean) / self._deviation
         if failed:
@@ -140,7 +165,9 @@ class _Objective:
         inverse -= dual[:, None] * dual
         gradient = off / self._deviation
         gradient[count] += 0.5 * amplitude * (np.vdot(inverse, correlation) + JITTER * np.trace(inverse))
-        gradient[-1] += 0.5 * noise * np.trace(inverse)
+        gradient[count + 1] += 0.5 * noise * np.trace(inverse)
+        if doubted is not None:
+            gradient[-1] += 0.5 * doubted @ inverse.diagonal()
         slope *= inverse
         rows = slope.sum(axis=0)
         moments = rows @ self._squares - np.einsum("ij,ij->j", self._points, slope @ self._points)
@@ -155,6 +182,7 @@ class Posterior:
         points: Shape (n, p).
         groups: Which weight each column has: shape (p,).
         hyper: Those of the process.
+        doubts: How much the value of each is to be doubted, see `fit`: shape (n,). None is 0.
 
     Attributes:
         points: The observations, scaled by the length scales: shape (n, p).
@@ -164,11 +192,15 @@ class Posterior:
             where nothing is fantasised; empty before `given`.
     """
 
-    def __init__(self, points: Array, groups: NDArray[np.intp], hyper: Hyperparameters) -> None:
+    def __init__(
+        self, points: Array, groups: NDArray[np.intp], hyper: Hyperparameters, doubts: Array | None = None
+    ) -> None:
         self.hyper = hyper
         self._roots = np.sqrt(hyper.weights)[groups]
         self.points = self.scaled(points)
-        factor = linalg.cholesky(self._covariance(self.points), lower=True, overwrite_a=True, check_finite=False)
+        factor = linalg.cholesky(
+            self._covariance(self.points, doubts), lower=True, overwrite_a=True, check_finite=False
+        )
         self.factor_inverse = _inverse(factor)
         self.mean = 0.0
         self.duals: Array = np.empty((len(points), 0))
@@ -186,15 +218,19 @@ class Posterior:
         process.duals = (self.factor_inverse.T @ (half[:, 1] - process.mean * half[:, 0]))[:, None]
         return process
 
-    def extended(self, points: Array) -> Posterior:
-        """Returns the process with more observations, shape (q, p), before their values are given.
+    def extended(self, points: Array, doubts: Array | None = None) -> Posterior:
+        """Returns the process with more observations, before their values are given.
 
         The Cholesky factor is extended, not made anew: n^2 q operations and not n^3.
+
+        Args:
+            points: Shape (q, p).
+            doubts: How much the value of each is to be doubted: shape (q,). None is 0.
         """
         added = self.scaled(points)
         cross = self.hyper.amplitude * matern(squared_distances(added, self.points))[0]
         lower = cross @ self.factor_inverse.T
-        corner = self._covariance(added) - lower @ lower.T
+        corner = self._covariance(added, doubts) - lower @ lower.T
         inverse = _inverse(linalg.cholesky(corner, lower=True, overwrite_a=True, check_finite=False))
         count, more = len(self.points), len(added)
         process = copy.copy(self)
@@ -227,9 +263,11 @@ class Posterior:
         process.duals[:count] += self.duals
         return process, means + drawn
 
-    def _covariance(self, points: Array) -> Array:
+    def _covariance(self, points: Array, doubts: Array | None) -> Array:
         covariance = self.hyper.amplitude * matern(squared_distances(points, points))[0]
         covariance.flat[:: len(covariance) + 1] += self.hyper.noise + JITTER * self.hyper.amplitude
+        if doubts is not None:
+            covariance.flat[:: len(covariance) + 1] += self.hyper.doubt * doubts
         return covariance
 
     def predict(self, points: Array) -> tuple[Array, Array]:
@@ -240,22 +278,23 @@ class Posterior:
         variance = amplitude - np.einsum("ij,ij->i", half, half)
         return covariance @ self.duals + self.mean, np.sqrt(np.maximum(variance, LEAST * amplitude))
 
-    def predict_one(self, point: Array) -> tuple[Array, float, Array, Array]:
-        """Returns means, deviation and their gradients at a point (p,).
+    def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
+        """Returns means, deviations and their gradients at points (m, p).
 
         Returns:
-            Means (fantasies,), the deviation, the means' gradients (fantasies, p) and the deviation's (p,).
+            Means (m, fantasies), deviations (m,), the means' gradients (m, fantasies, p) and the deviations' (m, p).
         """
-        away = self.scaled(point) - self.points
-        correlation, slope = matern(np.einsum("ij,ij->i", away, away))
+        away = self.scaled(points)[:, None, :] - self.points
+        correlation, slope = matern(np.einsum("ijk,ijk->ij", away, away))
         amplitude = self.hyper.amplitude
         covariance = amplitude * correlation
-        half = self.factor_inverse @ covariance
-        deviation = math.sqrt(max(amplitude - float(half @ half), LEAST * amplitude))
-        away *= (2.0 * amplitude * slope)[:, None]
+        half = covariance @ self.factor_inverse.T
+        variance = amplitude - np.einsum("ij,ij->i", half, half)
+        deviations = np.sqrt(np.maximum(variance, LEAST * amplitude))
+        away *= (2.0 * amplitude * slope)[:, :, None]
         away *= self._roots
-        means = covariance @ self.duals + self.mean
-        return means, deviation, self.duals.T @ away, -((half @ self.factor_inverse) @ away) / deviation
+        slopes = -((half @ self.factor_inverse)[:, None, :] @ away)[:, 0] / deviations[:, None]
+        return covariance @ self.duals + self.mean, deviations, self.duals.T @ away, slopes
 
 
 def _inverse(factor: Array) -> Array:
