@@ -54,7 +54,7 @@ LEVELS = (0.1, 0.05, 0.02, 0.01)
 
 LEVEL = 0.02
 CHECKPOINTS = (1, 2, 5, 10, 20, 40, 60, 100)
-CANDIDATE = "stopping+gp"
+CANDIDATE = "hyperband+gp"
 """The one of ours that is held to the bounds, named before it was measured."""
 
 BOUNDS = {"tpe": 1 / 3, "optuna-tpe-hyperband": 0.7}

@@ -438,13 +438,15 @@ class Loop:
                 self._check.add(trial)
             self._met = self._check.reason(study.pending)
             return
+        for trial in self._finished:
+            if trial.number < self._checked:
+                self._check.add(trial)  # it went on
         known = study.trials
         while self._checked < len(known) and is_finished(known[self._checked]) and not self._met:
             self._check.add(known[self._checked])
             self._checked += 1
             self._met = "" if resumed else self._check.reason()
-        if resumed:
-            self._met = self._check.reason()
+        self._met = self._met or self._check.reason()
 
     def _check_limits(self) -> None:
         spent = time.monotonic() - self._begun

@@ -328,6 +328,13 @@ def test_the_target_may_be_reached_when_a_trial_goes_on():
     assert study.best.result.budget == 9
 
 
+def test_it_may_be_in_the_lagged_order_too():
+    study = searched(made("successive_halving", lag=4), 200, simulated(2), target=0.2)
+    assert study.stopped.startswith("the target 0.2 is reached")
+    assert study.best.result.budget == 9
+    assert study.finished < 100
+
+
 def test_a_finite_space_is_searched_to_its_end():
     fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 9}
     study = Study(Space([Int("x", 0, 4)]), sampler="random", seed=1, metric="loss", fidelity=fidelity)
