@@ -446,7 +446,7 @@ class Chain:
             budget, before = brackets.levels[rung], brackets.levels[rung - 1]
             stage = brackets.stage(budget, since=before)
             best = self._engine.submit(
-                *(promote, list(group), count, study.direction, study.constraints), resources=self._light, light=True
+                *(promote, list(group), count, study.constraints, study.objectives), resources=self._light, light=True
             )
             known = self._known(brackets, bracket, budget)
             group = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Front", "Point", "dominates", "hypervolume", "non_dominated"]
+__all__ = ["Front", "Point", "dominates", "hypervolume", "non_dominated", "ordered"]
 
 Array = NDArray[np.float64]
 
@@ -34,6 +34,42 @@ def non_dominated(points: Array) -> NDArray[np.bool_]:
         kept[left[0]] = True
         left = left[~(points[left] >= points[left[0]]).all(axis=1)]
     return kept
+
+
+def ordered(points: Array) -> NDArray[np.intp]:
+    """Returns the order of points from the best: front by front, and on a front those in the emptiest places first.
+
+    So does NSGA-II select (Deb et al., 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", section
+    III); of equal places the first point comes first.
+
+    Args:
+        points: What is to be minimised: shape (points, objectives). With one objective they are sorted by it.
+    """
+    if points.shape[1] == 1:
+        return np.argsort(points[:, 0], kind="stable")
+    order: list[NDArray[np.intp]] = []
+    left = np.arange(len(points))
+    while len(left):
+        front = left[non_dominated(points[left])]
+        order.append(front[np.argsort(-_emptiness(points[front]), kind="stable")])
+        left = np.setdiff1d(left, front)
+    return np.concatenate(order) if order else left
+
+
+def _emptiness(front: Array) -> Array:
+    """Returns how far apart the neighbours of each point of a front are, summed over the objectives: shape (points,).
+
+    It is infinite at the ends (Deb et al., 2002, "crowding distance").
+    """
+    distances = np.zeros(len(front))
+    for column in front.T:
+        order = np.argsort(column, kind="stable")
+        values = column[order] / 2  # so that no difference overflows
+        span = values[-1] - values[0]
+        distances[order[[0, -1]]] = np.inf
+        if span > 0:
+            distances[order[1:-1]] += (values[2:] - values[:-2]) / span
+    return distances
 
 
 def _covers(members: Array, point: Array) -> bool:

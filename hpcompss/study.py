@@ -667,8 +667,11 @@ class Study:
         first = self.objectives[0]
         curve = map(first.loss, stage.curves.get(self.metric, ()))
         violation = total_violation(stage.metrics, self.constraints) if stage.value is not None else math.inf
-        loss = math.inf if stage.value is None else first.loss(stage.value)
-        self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve)))
+        point = (math.inf,) * len(self.objectives)
+        if stage.value is not None:
+            point = point_of(stage.value, stage.metrics, self.objectives)
+        loss, *others = point
+        self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve), tuple(others)))
 
     def _is_infeasible(self, trial: Trial) -> bool:
         metrics = trial.result.metrics if trial.result is not None else {}

@@ -238,11 +238,11 @@ def test_the_front_follows_trials_that_go_on(tmp_path):
     assert study.front_numbers == [*range(1, 9)]
     second = study.ask()
     study.give_back(second.number)
-    assert (second.number, study.front_numbers) == (1, [*range(1, 9)])
+    assert (second.number, study.front_numbers) == (8, [*range(1, 9)])  # the other end of the front
     study.tell(study.ask(), {"loss": 0.5, "size": 1.0})
-    assert (study.front_numbers, study.front_points, study.best.number) == ([1], [(0.5, 1.0)], 1)
+    assert (study.front_numbers, study.front_points, study.best.number) == ([8], [(0.5, 1.0)], 8)
     study.tell(study.ask(), failure="out of memory")
-    assert (study.front_numbers, study.completed) == ([1], 9)
+    assert (study.front_numbers, study.completed) == ([8], 9)
     assert study.history.front == study.front_points
     study.close()
     loaded = Study.load(tmp_path / "s")
@@ -256,6 +256,61 @@ def test_what_is_infeasible_when_it_goes_on_leaves_the_front():
     assert study.front_numbers == [0, 1]
     study.tell(study.ask(), {"loss": 0.0, "size": 10.0})
     assert study.front_numbers == [1]
+
+
+def small_and_large(values, epochs):
+    """The smaller the worse, so that all are on the front; and each again, a little worse in both."""
+    size = float(values["y"] // 2)
+    behind = values["y"] % 2
+    return {"loss": 10 - size + 0.1 * behind, "size": size + 0.1 * behind, "epochs": float(epochs)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "trials"),
+    [
+        ({"scheduler": "successive_halving"}, 9),
+        ({"scheduler": "successive_halving", "lag": 2}, 9),
+        ({"scheduler": "asha"}, 27),
+    ],
+    ids=["brackets", "lagged", "asha"],
+)
+def test_the_front_goes_on_and_not_the_best_in_the_first_objective_alone(settings, trials):
+    scheduler, rest = settings["scheduler"], {key: value for key, value in settings.items() if key != "scheduler"}
+    fidelity = {"scheduler": scheduler, "min_epochs": 1, "max_epochs": 3, "eta": 3}
+    one = Space([Int("y", 0, trials - 1)])
+    study = Study(one, sampler="random", seed=3, metric="loss", also=[SIZE], fidelity=fidelity, **rest)
+    with simulated() as engine:
+        Loop(study, engine, FunctionGraph(small_and_large, "loss"), StopRules(trials)).run()
+    went_on = [trial for trial in study.trials if trial.result.budget == 3]
+    assert went_on
+    if scheduler == "asha":
+        sizes = [trial.configuration["y"] // 2 for trial in went_on]
+        assert min(sizes) < 4 and max(sizes) > 8
+    assert sum(trial.configuration["y"] % 2 for trial in went_on) <= len(went_on) / 3
+
+
+@pytest.mark.parametrize("scheduler", ["median", "extrapolation"])
+def test_what_leads_in_another_objective_is_not_stopped_for_its_curve(scheduler):
+    study = made(scheduler, also=[SIZE])
+
+    def told(loss, size, epochs):
+        trial = study.ask()
+        study.tell(trial, {"loss": loss, "size": size})
+        return trial
+
+    while sum(each.result.budget == 9 for each in study.trials if each.result) < 8:
+        told(0.1, 5.0, 9)
+    while study.due():
+        told(0.1, 5.0, 9)
+    small = told(0.9, 1.0, 1)
+    assert [number for number, _ in study.due()] == [small.number]
+    told(0.9, 1.0, 2)
+    while study.due():
+        told(0.9, 1.0, 9)
+    assert study.trials[small.number].result.budget == 9
+    large = told(0.9, 9.0, 1)
+    assert study.trials[large.number].result.budget == 1
+    assert scheduler == "extrapolation" or not study.due()
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcompss.pareto import Front, dominates, hypervolume, non_dominated
+from hpcompss.pareto import Front, dominates, hypervolume, non_dominated, ordered
 
 POINTS = st.integers(1, 4).flatmap(
     lambda width: st.lists(st.tuples(*[st.integers(0, 5).map(float)] * width), min_size=1, max_size=25)
@@ -38,6 +38,25 @@ def test_the_front_is_what_nothing_dominates_in_whatever_order_it_came(points, r
     assert sorted(front.numbers) == expected
     assert front.points == sorted(points[number] for number in expected)
     assert len(front) == len(expected)
+
+
+@given(POINTS)
+@settings(deadline=None, max_examples=100)
+def test_points_are_ordered_front_by_front(points):
+    order = ordered(np.array(points)).tolist()
+    assert sorted(order) == list(range(len(points)))
+    left = list(range(len(points)))
+    while left:
+        front = {left[place] for place in np.flatnonzero(non_dominated(np.array([points[each] for each in left])))}
+        assert front == set(order[: len(front)])
+        order, left = order[len(front) :], [each for each in left if each not in front]
+
+
+def test_on_a_front_the_ends_come_first_and_then_the_emptiest_places():
+    front = np.array([[0.0, 10.0], [1.0, 9.0], [2.0, 8.0], [6.0, 2.0], [9.0, 1.0], [10.0, 0.0]])
+    assert ordered(front).tolist() == [0, 5, 3, 2, 4, 1]
+    assert ordered(np.array([[3.0], [1.0], [2.0], [1.0]])).tolist() == [1, 3, 2, 0]
+    assert ordered(np.empty((0, 2))).tolist() == []
 
 
 @given(POINTS, st.data())

@@ -6,7 +6,7 @@ import bisect
 import math
 
 from hpcompss.errors import InputError, nearest
-from hpcompss.fidelity.base import Deciding, Report, Scheduler, Standing, geometric
+from hpcompss.fidelity.base import Deciding, Report, Scheduler, Standing, geometric, ranked
 
 __all__ = ["AsynchronousPromotion", "AsynchronousStopping", "asha"]
 
@@ -32,18 +32,38 @@ def asha(low: float, high: float, *, eta: float = 3, form: str = "promotion") ->
     return AsynchronousPromotion(levels, eta) if form == "promotion" else AsynchronousStopping(levels, eta)
 
 
+class _Ranking:
+    """The trials at a level."""
+
+    def __init__(self) -> None:
+        self._standings: list[tuple[Standing, int]] = []
+        self._numbers: list[int] | None = None
+
+    def add(self, report: Report) -> None:
+        """Takes in one more."""
+        bisect.insort(self._standings, (report.standing, report.number))
+        self._numbers = None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Their numbers, the best first."""
+        if self._numbers is None:
+            self._numbers = ranked(self._standings)
+        return self._numbers
+
+
 class AsynchronousPromotion(Scheduler):
     """Of those at a level, the best one in eta goes on if it has not yet; where there is none, a new trial begins."""
 
     def __init__(self, levels: tuple[float, ...], eta: float) -> None:
         super().__init__(levels)
         self._eta = eta
-        self._ranked: list[list[tuple[Standing, int]]] = [[] for _ in levels]
+        self._ranked = [_Ranking() for _ in levels]
         self.fewest = math.ceil(eta ** (len(levels) - 1))
 
     def heed(self, report: Report, rung: int) -> None:
         """Takes the trial's rank at its level."""
-        bisect.insort(self._ranked[rung], (report.standing, report.number))
+        self._ranked[rung].add(report)
         if rung + 1 == len(self.levels) or report.loss == math.inf:
             self.drop(report.number)
 
@@ -51,9 +71,9 @@ class AsynchronousPromotion(Scheduler):
         """Returns those that are among the best at their level and have not gone on, the highest level first."""
         found = []
         for rung in range(len(self.levels) - 2, -1, -1):
-            best = self._ranked[rung][: int(len(self._ranked[rung]) // self._eta)]
-            for standing, number in best:
-                if standing[1] < math.inf and not self._reaches(number, rung + 1):
+            numbers = self._ranked[rung].numbers
+            for number in numbers[: int(len(numbers) // self._eta)]:
+                if self.rungs[rung][number][1] < math.inf and not self._reaches(number, rung + 1):
                     found.append((number, self.levels[rung + 1]))
         return found
 
@@ -64,11 +84,10 @@ class AsynchronousStopping(Deciding):
     def __init__(self, levels: tuple[float, ...], eta: float) -> None:
         super().__init__(levels)
         self._eta = eta
-        self._ranked: list[list[tuple[Standing, int]]] = [[] for _ in levels]
+        self._ranked = [_Ranking() for _ in levels]
 
     def survives(self, report: Report, rung: int) -> bool:
         """Returns whether it is; the best of fewer than eta does."""
-        ranked = self._ranked[rung]
-        bisect.insort(ranked, (report.standing, report.number))
-        place = bisect.bisect_left(ranked, (report.standing, report.number))
-        return place < max(1, int(len(ranked) // self._eta))
+        self._ranked[rung].add(report)
+        numbers = self._ranked[rung].numbers
+        return numbers.index(report.number) < max(1, int(len(numbers) // self._eta))

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hpcompss.errors import InputError
+from hpcompss.pareto import Point, dominates, ordered
 from hpcompss.trial import Stage
 
-__all__ = ["Deciding", "Report", "Scheduler", "Waiting", "check_eta", "geometric"]
+__all__ = ["Deciding", "Report", "Scheduler", "Standing", "Waiting", "check_eta", "geometric", "ranked"]
 
-Standing = tuple[float, float]
-"""How good a trial is at a level, the least being the best: by how much it breaks constraints, then its loss."""
+Standing = tuple[float, ...]
+"""How good a trial is at a level: by how much it breaks constraints, then what it reached in each objective, to be
+minimised."""
+
+
+def ranked(standings: Sequence[tuple[Standing, int]]) -> list[int]:
+    """Returns the numbers of trials, the best first; of equals the lowest number comes first.
+
+    Those that break constraints come behind all others, the less they do the sooner. Where there are several
+    objectives, the rest is ordered as NSGA-II selects.
+
+    Args:
+        standings: Those of the trials, each with its number.
+    """
+    by_standing = sorted(standings)
+    if not by_standing or len(by_standing[0][0]) == 2:
+        return [number for _, number in by_standing]
+    numbers = [number for _, number in by_standing]
+    feasible = sum(standing[0] == 0 for standing, _ in by_standing)
+    points = np.array([standing[1:] for standing, _ in by_standing[:feasible]]).reshape(feasible, -1)
+    return [numbers[place] for place in ordered(points).tolist()] + numbers[feasible:]
 
 
 class Waiting(Exception):
@@ -30,6 +53,7 @@ class Report:
         violation: By how much it breaks constraints, 0 where it keeps to all.
         ended: Whether further training would change nothing.
         curve: The loss after each epoch of this stage; empty where there are none.
+        others: What is to be minimised in the objectives after the first.
     """
 
     number: int
@@ -38,11 +62,14 @@ class Report:
     violation: float = 0.0
     ended: bool = False
     curve: tuple[float, ...] = ()
+    others: Point = ()
 
     @property
     def standing(self) -> Standing:
-        """How good it is, the least being the best."""
-        return (self.violation, self.loss) if self.loss < math.inf else (math.inf, math.inf)
+        """How good it is."""
+        if self.loss == math.inf:
+            return (math.inf,) * (2 + len(self.others))
+        return (self.violation, self.loss, *self.others)
 
 
 class Scheduler(abc.ABC):
@@ -117,7 +144,7 @@ class Scheduler(abc.ABC):
     def promise(self, number: int) -> tuple[int, float, float]:
         """Returns how likely a trial is to go on, the greatest being the likeliest: by its level, then by its rank."""
         rung = max((rung for rung, there in enumerate(self.rungs) if number in there), default=0)
-        violation, loss = self.rungs[rung].get(number, (math.inf, math.inf))
+        violation, loss, *_ = self.rungs[rung].get(number, (math.inf, math.inf))
         return rung, -violation, -loss
 
     def begin(self, number: int) -> None:
@@ -133,8 +160,8 @@ class Scheduler(abc.ABC):
         """Returns whether a trial is at a level or on the way there; one that has ended is there at once."""
         if number not in self.rungs[rung] and number in self._ended:
             # More training would change nothing, so it stands there as it stood below.
-            violation, loss = self.rungs[rung - 1][number]
-            self.report(Report(number, self.levels[rung], loss, violation, ended=True))
+            violation, loss, *others = self.rungs[rung - 1][number]
+            self.report(Report(number, self.levels[rung], loss, violation, ended=True, others=tuple(others)))
         return number in self.rungs[rung] or number in self._going
 
 
@@ -157,6 +184,16 @@ class Deciding(Scheduler):
             self._continuing[report.number] = rung + 1
         else:
             self.drop(report.number)
+
+    def leads(self, report: Report, rung: int) -> bool:
+        """Returns whether there are several objectives and no other trial at a level beats it in all of them.
+
+        Its learning curve, which is of the first objective alone, then says too little.
+        """
+        if not report.others or report.violation > 0 or report.loss == math.inf:
+            return False
+        point = report.standing[1:]
+        return not any(standing[0] == 0 and dominates(standing[1:], point) for standing in self.rungs[rung].values())
 
     def due(self, begun: int | None = None) -> list[tuple[int, float]]:
         """Returns those that were let go on, in the order of their reports."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcompss.fidelity.base import Report, Scheduler, geometric
+from hpcompss.fidelity.base import Report, Scheduler, geometric, ranked
 
 __all__ = ["Bracket", "Brackets", "hyperband", "successive_halving"]
 
@@ -144,7 +144,6 @@ class Brackets(Scheduler):
         They are the best, the best first, and such as went on already when the bracket was thought to be smaller.
         """
         standings = self.rungs[rung]
-        ranked = sorted((standings[number], number) for number in group if standings[number][1] < math.inf)
-        numbers = [number for _, number in ranked]
+        numbers = ranked([(standings[number], number) for number in group if standings[number][1] < math.inf])
         count = max(1, int(len(group) // self._eta))
         return numbers[:count] + [number for number in numbers[count:] if number in self.rungs[rung + 1]]

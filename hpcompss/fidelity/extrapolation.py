@@ -71,8 +71,8 @@ class Extrapolation(Deciding):
         if is_last or report.ended or report.loss == math.inf:
             del self._curves[report.number]
             return False
-        finals = [loss for violation, loss in self.rungs[-1].values() if violation == 0]
-        if len(finals) < self._startup_trials or report.loss <= min(finals):
+        finals = [loss for violation, loss, *_ in self.rungs[-1].values() if violation == 0]
+        if len(finals) < self._startup_trials or report.loss <= min(finals) or self.leads(report, rung):
             return True
         epochs = np.arange(1, len(curve) + 1) * (report.budget / len(curve))
         survives = probability_below(min(finals), epochs, curve, self.levels[-1]) >= self._probability

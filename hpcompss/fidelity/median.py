@@ -43,7 +43,7 @@ class MedianStopping(Deciding):
         total, count, best = total + sum(losses), count + len(losses), min(best, report.loss, *losses)
         self._sums[report.number] = (total, count, best)
         others = self._means[rung].values()
-        stays = len(others) < self._startup_trials or best <= statistics.median(others)
+        stays = len(others) < self._startup_trials or best <= statistics.median(others) or self.leads(report, rung)
         if total < math.inf:
             self._means[rung][report.number] = total / count
         return stays

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from hpcompss.constraints import Constraint, constrained, total_violation
-from hpcompss.objectives import Objective
+from hpcompss.fidelity.base import Standing, ranked
+from hpcompss.objectives import Objective, point_of
 from hpcompss.tasks.reduce import result_from
 from hpcompss.training.checkpoint import FOLDER as CHECKPOINTS
 from hpcompss.trial import Failure, Result, Trial, TrialState
@@ -18,7 +19,10 @@ __all__ = ["at_place", "promote", "record_promoted"]
 
 
 def promote(
-    records: Sequence[Trial | Failure | None], count: int, direction: str, constraints: Sequence[Constraint]
+    records: Sequence[Trial | Failure | None],
+    count: int,
+    constraints: Sequence[Constraint],
+    objectives: Sequence[Objective],
 ) -> list[Trial] | Failure:
     """Returns the best trials of a level, the best first, or the `Failure` of one that was not even suggested.
 
@@ -27,18 +31,19 @@ def promote(
     Args:
         records: All that have reached it; None for a place that nobody took.
         count: How many go on at most; failed ones never do.
-        direction: ``"minimize"`` or ``"maximize"``.
         constraints: Infeasible trials rank behind all others.
+        objectives: What they are judged by.
     """
-    sign = -1.0 if direction == "maximize" else 1.0
-    ranked = []
+    known: dict[int, Trial] = {}
+    standings: list[tuple[Standing, int]] = []
     for record in records:
         if isinstance(record, Failure):
             return record
         if record is not None and record.value is not None and record.result is not None:
-            violation = total_violation(record.result.metrics, constraints)
-            ranked.append(((violation, sign * record.value), record.number, record))
-    return [_to_go_on(record) for _, _, record in sorted(ranked, key=lambda each: each[:2])[:count]]
+            known[record.number] = record
+            point = point_of(record.value, record.result.metrics, objectives)
+            standings.append(((total_violation(record.result.metrics, constraints), *point), record.number))
+    return [_to_go_on(known[number]) for number in ranked(standings)[:count]]
 
 
 def _to_go_on(trial: Trial) -> Trial:
