@@ -218,9 +218,9 @@ class KerasGraph:
 
         Where there are several objectives, it is kept as well unless another trial beats it in all of them.
         """
-        to_beat, best = study.history.nth_best(self._job.kept), study.history.best_folds
         number, configuration, stage = trial.number, trial.configuration, trial.stage
         # Not what the trial itself reached before it goes on: that counts no more once it has.
+        to_beat, best = study.history.nth_best(self._job.kept, without=number), study.history.best_folds
         known = zip(study.front_numbers, study.front_points, strict=True) if study.also else ()
         front = [point for each, point in known if each != number]
         if self._job.parts == 1:

@@ -6,11 +6,15 @@ import shutil
 
 import pytest
 
+from hpcompss import graph
+from hpcompss.engines.simulated import Simulated
 from hpcompss.errors import HpcompssError
-from hpcompss.graph import BEST_MODEL, best_trials, keep_best_models
+from hpcompss.graph import BEST_MODEL, KerasGraph, best_trials, keep_best_models
 from hpcompss.space import Int, Space
 from hpcompss.study import Study
-from hpcompss.tasks.train import REFIT, model_path
+from hpcompss.tasks.train import REFIT, model_path, train
+from hpcompss.trial import Resources
+from tests.keras_jobs import make_job
 
 
 @pytest.fixture(params=["links", "copies"])
@@ -170,3 +174,17 @@ def test_a_full_disk_leaves_the_best_model_before(tmp_path, study, monkeypatch):
     assert (best_model(tmp_path), models(tmp_path)) == ("model 0", ["trial-0.keras", "trial-1.keras"])
     keep_best_models(study, 1)
     assert (best_model(tmp_path), models(tmp_path)) == ("model 1", ["trial-1.keras"])
+
+
+def test_a_trial_that_goes_on_need_not_beat_what_it_was(monkeypatch, tmp_path):
+    submitted = []
+    monkeypatch.setattr(graph, "submit_with_files", lambda engine, study, *args, **options: submitted.append(args))
+    fidelity = {"scheduler": "successive_halving", "min_epochs": 1, "max_epochs": 3}
+    with Study(Space([Int("x", 0, 99)]), sampler="random", seed=1, directory=tmp_path, fidelity=fidelity) as study:
+        for value in (3.0, 1.0, 2.0):
+            study.tell(study.ask(), value)
+        trial = study.ask()
+        with Simulated(1, lambda function, value: 0.0) as engine:
+            KerasGraph(make_job()).submit(engine, study, trial, Resources())
+    function, _, number, _, _, to_beat, *_ = submitted[0]
+    assert (function, number, to_beat) == (train, 1, 2.0)

@@ -115,10 +115,18 @@ class History:
         """The best value of the study's own feasible trials, or None while there is none."""
         return self.nth_best(1)
 
-    def nth_best(self, place: int) -> float | None:
-        """Returns the value in that place, from 1, of the study's own feasible trials; None while there are fewer."""
-        own = slice(self.transferred, self._count)
-        losses = self._losses[own][self._violations[own] == 0]
+    def nth_best(self, place: int, without: int | None = None) -> float | None:
+        """Returns the value in that place, from 1, of the study's own feasible trials; None while there are fewer.
+
+        Args:
+            place: The place.
+            without: The number of a trial that does not count, or None.
+        """
+        counts = self._violations[: self._count] == 0
+        counts[: self.transferred] = False
+        if without is not None and without in self._rows:
+            counts[self._rows[without]] = False
+        losses = self._losses[: self._count][counts]
         return float(self._sign * np.partition(losses, place - 1)[place - 1]) if len(losses) >= place else None
 
     @property

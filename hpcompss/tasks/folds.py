@@ -253,6 +253,8 @@ def _keep_model(job: Job, number: int, folder: Path | None, values: Sequence[flo
         return
     paths = [model_path(folder, number, dataclasses.replace(job, fold=fold).part) for fold in range(job.parts)]
     sign = -1 if job.direction == "maximize" else 1
+    if not values:
+        paths.append(model_path(folder, number))  # that of an earlier stage
     for fold in sorted(range(len(values)), key=lambda fold: sign * values[fold]):
         with contextlib.suppress(FileNotFoundError):
             paths[fold].replace(model_path(folder, number))

@@ -194,7 +194,10 @@ def _train_from(
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return dataclasses.replace(result, value=None, epoch=None, failure=failure, warnings=warnings)
-        if folder is not None and is_wanted(job, curves.value, metrics, to_beat, front):
+        if folder is not None and not is_wanted(job, curves.value, metrics, to_beat, front):
+            # What it was at an earlier stage is not the model of this result.
+            model_path(folder, number, job.part).unlink(missing_ok=True)
+        elif folder is not None:
             try:
                 save_model(model, model_path(folder, number, job.part))
             except Exception as error:

@@ -69,3 +69,11 @@ def test_values_that_are_not_comparable_are_shifted_by_the_median_gap_to_the_nea
     history.append(finished(2, {"b": False}, 4.0))
     np.testing.assert_equal(history.losses[:4], [-1, -3, -7, np.nan])
     np.testing.assert_equal(copied.losses, [-1, -1, -5, np.nan, np.nan])
+
+
+def test_the_best_may_be_asked_for_without_a_trial() -> None:
+    history = History(Space([Float("x", 0, 1)]), "maximize")
+    for number, value in enumerate((0.2, 0.9, 0.5)):
+        history.append(Trial(number, {"x": value}, TrialState.COMPLETE, Result(value)))
+    assert (history.nth_best(1), history.nth_best(1, without=1), history.nth_best(3, without=1)) == (0.9, 0.5, None)
+    assert history.nth_best(1, without=7) == 0.9

@@ -97,6 +97,14 @@ def test_a_second_stage_may_be_worse_than_the_first(keras: Any, tmp_path: Path) 
     assert again["loss"] == pytest.approx(second.value, rel=1e-6)
 
 
+def test_a_model_is_not_that_of_an_earlier_stage(keras: Any, tmp_path: Path) -> None:
+    job = make_job(epochs=2, epoch="last")
+    good(train(job, 0, CONFIGURATION, tmp_path, None, Stage(epochs=1, keeps=True)))
+    assert model_path(tmp_path, 0).exists()
+    good(train(job, 0, CONFIGURATION, tmp_path, 2.0, Stage(epochs=2, since=1)))
+    assert not model_path(tmp_path, 0).exists()
+
+
 def test_a_stage_that_no_other_follows_leaves_no_checkpoint(keras: Any, tmp_path: Path) -> None:
     assert good(train(make_job(), 0, CONFIGURATION, tmp_path, None, Stage(epochs=2))).budget == 2
     assert not (tmp_path / "checkpoints").exists()
