@@ -201,22 +201,19 @@ class Deciding(Scheduler):
 
 
 def geometric(low: float, high: float, eta: float) -> tuple[float, ...]:
-    """Returns budgets from at least ``low`` up to ``high``, each ``eta`` times the one before.
+    """Returns budgets from ``low`` to ``high``, both included, each about ``eta`` times the one before.
 
-    Whole numbers, epochs, are rounded. Raises `InputError` where there is only one.
+    Whole numbers, epochs, are rounded. Raises `InputError` where there is none between that is worth it.
     """
     check_eta(eta)
     whole = isinstance(low, int)
-    budgets: list[float] = []
-    budget = float(high)
-    while budget >= low * (1 - 1e-9):
-        budgets.append(round(budget) if whole else budget)
-        budget /= eta
-    if len(budgets) < 2:
+    if low * eta > high * (1 + 1e-9):
         name = "min_epochs" if whole else "min_share"
         message = f"{low:g} times eta ({eta:g}) is above {high:g}, so that nothing could be stopped early: lower {name}"
         raise InputError(message, key=f"fidelity.{name}")
-    return tuple(sorted(set(budgets)))
+    steps = round(math.log(high / low) / math.log(eta))
+    between = (low * (high / low) ** (step / steps) for step in range(1, steps))
+    return tuple(sorted({low, *(round(each) if whole else each for each in between), high}))
 
 
 def check_eta(eta: object) -> None:

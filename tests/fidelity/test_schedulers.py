@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -239,12 +240,14 @@ def test_extrapolation_ends_what_cannot_win():
 
 @given(low=st.integers(1, 20), factor=st.integers(2, 100), eta=st.floats(1.5, 5))
 @settings(deadline=None)
-def test_levels_ascend_from_at_least_the_lowest_to_the_full_budget(low, factor, eta):
+def test_levels_ascend_from_the_lowest_to_the_full_budget(low, factor, eta):
     high = math.ceil(low * max(factor, eta))
     levels = geometric(low, high, eta)
     assert list(levels) == sorted(set(levels))
-    assert levels[-1] == high
-    assert low <= levels[0] < low * eta + 0.5
+    assert (levels[0], levels[-1]) == (low, high)
+    for before, after in itertools.pairwise(levels):
+        assert eta**0.5 * (before - 0.5) <= after + 0.5
+        assert after - 0.5 <= eta**1.5 * (before + 0.5)
 
 
 @pytest.mark.parametrize(
