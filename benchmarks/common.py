@@ -54,12 +54,12 @@ class Run:
     output: str
 
 
-def run(command: Sequence[str], *, threads: int | None = None) -> Run:
-    """Runs a command to its end."""
+def run(command: Sequence[str], *, threads: int | None = None, fine: Sequence[int] = (0,)) -> Run:
+    """Runs a command to its end, whose exit status is one of those that are ``fine``."""
     before, begun = os.times(), time.perf_counter()
     done = subprocess.run(command, env=environment(threads), capture_output=True, text=True)
     seconds, after = time.perf_counter() - begun, os.times()
-    if done.returncode:
+    if done.returncode not in fine:
         raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stdout}\n{done.stderr}")
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return Run(seconds, processor, done.stdout)
