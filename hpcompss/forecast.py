@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,10 @@ ROUNDS = 2
 
 LEAST = 0.05
 """The least deviation of log seconds that is believed in."""
+
+
+OWN = 0.2
+"""The deviation of the log seconds of a trial that goes on from what they were before."""
 
 
 class Forecast:
@@ -61,6 +66,11 @@ class Forecast:
         """Returns trials by their predicted seconds, the longest first; in their order while nothing is known."""
         order = np.argsort(-self._predict(trials)[0], kind="stable")
         return [trials[place] for place in order.tolist()]
+
+    def in_time(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
+        """Returns those trials that are expected to finish within so many seconds, or of which nothing is known."""
+        known = np.exp(self._predict(trials)[0])
+        return [trial for trial, expected in zip(trials, known.tolist(), strict=True) if not expected > seconds]
 
     def time_left(
         self, running: Sequence[tuple[Trial, float]], waiting: Sequence[Trial], to_come: int, slots: int
@@ -103,9 +113,19 @@ class Forecast:
             known = cost.predict(cost.points_of(units))
             self._predicted |= zip((each.number for each in new), zip(*known, strict=True), strict=True)
         unknown = (cost.median, cost.deviation)
-        found = np.array([self._predicted.get(each.number, unknown) for each in trials]).reshape(len(trials), 2)
+        found = np.array([self._own(each) or self._predicted.get(each.number, unknown) for each in trials])
+        found = found.reshape(len(trials), 2)
         shares = np.array([self._share(each) for each in trials])
         return found[:, 0] + np.log(shares), np.maximum(found[:, 1], LEAST)
+
+    def _own(self, trial: Trial) -> tuple[float, float] | None:
+        """Returns what a whole training takes by what the trial took so far, or None where it has not run yet."""
+        scheduler, result = self._study.scheduler, trial.result
+        if scheduler is None or result is None or not trial.stage.since:
+            return None  # nor where each stage trains anew
+        if result.budget is None or not 0 < result.seconds < math.inf:
+            return None
+        return math.log(result.seconds / result.budget * scheduler.levels[-1]), OWN
 
     def _share(self, trial: Trial) -> float:
         """Returns which share of a whole training the trial's stage is."""

@@ -266,7 +266,7 @@ class Loop:
         """
         study = self._study
         if study.lag is None:
-            return study.suggest(last=last, order=self._forecast.longest_first if self._runs_to_the_end else None)
+            return study.suggest(last=last, order=self._order)
         if last and not study.interrupted:
             raise Waiting
         if not study.interrupted and not study.sampler.allow_duplicates and study.started >= study.space.count:
@@ -317,6 +317,14 @@ class Loop:
         if len(self._starting) >= room + min(AHEAD * slots, MOST_AHEAD) or self._are_short():
             return False
         return self._study.is_next_foreseen and self._forecast.tells_apart
+
+    @property
+    def _order(self) -> Callable[[Sequence[Trial]], Sequence[Trial]] | None:
+        """How the trials go on that a scheduler lets go on; None for the most promising first."""
+        if self._deadline < math.inf:
+            left = self._deadline - (time.monotonic() - self._begun)
+            return lambda trials: self._forecast.in_time(trials, left)  # nothing would come of the others
+        return self._forecast.longest_first if self._runs_to_the_end else None
 
     @property
     def _runs_to_the_end(self) -> bool:

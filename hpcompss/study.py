@@ -488,15 +488,16 @@ class Study:
         Args:
             last: Whether no new trial may begin.
             order: Puts the trials that may go on now, each with the stage that it would do, into the order in which
-                they do. By default the most promising is the first.
+                they do. By default the most promising is the first. Those that it leaves out go on only where no new
+                trial may begin.
         """
         self._check_open()
         if self.lag is not None:
             raise InputError("in the lagged order tasks make the suggestions: run the study with optimize")
         if self._interrupted:
             trial = self._marked(self._interrupted.pop(0), TrialState.RUNNING)
-        elif due := self.due(last=last):
-            return self._go_on_first(due, order)
+        elif chosen := self._next_due(self.due(last=last), last, order):
+            return self.go_on(*chosen)
         elif last:
             raise Waiting
         else:
@@ -504,25 +505,30 @@ class Study:
             try:
                 configuration = next_configuration(self.sampler, self.initial, self._history, self.pending, number)
             except SpaceExhausted:
-                if not (due := self.due(last=True)):
+                if not (chosen := self._next_due(self.due(last=True), True, order)):
                     raise
-                return self._go_on_first(due, order)
+                return self.go_on(*chosen)
             trial = self._begun(number, configuration)
             self._unwritten.append({"event": "ask", "number": number, "configuration": configuration, "time": _now()})
         self._running[trial.number] = trial
         return trial
 
-    def _go_on_first(
-        self, due: Sequence[tuple[int, float]], order: Callable[[Sequence[Trial]], Sequence[Trial]] | None
-    ) -> Trial:
-        if order is None or len(due) == 1:
-            return self.go_on(*due[0])
+    def _next_due(
+        self,
+        due: Sequence[tuple[int, float]],
+        last: bool,
+        order: Callable[[Sequence[Trial]], Sequence[Trial]] | None,
+    ) -> tuple[int, float] | None:
+        """Returns which of the trials that are due goes on, and to which budget; None for none of them."""
+        if order is None or not due:
+            return due[0] if due else None
         budgets = dict(due)
-        trials = [
-            dataclasses.replace(self._trials[each], stage=self._next_stage(each, budgets[each])) for each in budgets
-        ]
-        first = order(trials)[0].number
-        return self.go_on(first, budgets[first])
+        ordered = order(
+            [dataclasses.replace(self._trials[each], stage=self._next_stage(each, budgets[each])) for each in budgets]
+        )
+        if not ordered:
+            return due[0] if last else None
+        return ordered[0].number, budgets[ordered[0].number]
 
     def _next_stage(self, number: int, budget: float) -> Stage:
         trial = self._trials[number]

@@ -202,6 +202,48 @@ def test_of_those_that_go_on_together_long_ones_start_first():
     assert took < longer
 
 
+def halved(seconds):
+    """Returns a study with successive halving of which nine trials took so many seconds an epoch each."""
+    fidelity = {"scheduler": "asha", "min_epochs": 1, "max_epochs": 9}
+    study = Study(GRID, sampler="random", seed=0, fidelity=fidelity)
+    for trial, each in zip([study.ask() for _ in seconds], seconds, strict=True):
+        study.record(trial.number, Result(float(trial.number), seconds=each, budget=1))
+    return study
+
+
+def test_what_a_trial_took_tells_how_long_it_goes_on():
+    study = halved([10.0, 1.0, 4.0] + [2.0] * 6)
+    forecast = Forecast(study)
+    due = [dataclasses.replace(study.trials[each], stage=Stage(3, since=1)) for each, _ in study.due()]
+    assert [each.number for each in due] == [0, 1, 2]
+    assert [each.number for each in forecast.longest_first(due)] == [0, 2, 1]
+    assert [[each.number for each in forecast.in_time(due, left)] for left in (21, 19, 7, 1)] == [
+        [0, 1, 2], [1, 2], [1], []
+    ]  # fmt: skip
+
+
+def test_what_would_not_finish_before_the_deadline_does_not_go_on():
+    study = halved([10.0, 1.0, 4.0] + [2.0] * 6)
+    assert study.suggest(order=lambda trials: trials[1:]).number == 1
+    assert study.suggest(order=lambda trials: []).number == 9  # a new one
+    assert study.suggest(last=True, order=lambda trials: []).number == 0
+
+
+def test_only_a_deadline_keeps_trials_from_going_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Forecast, "in_time", lambda self, trials, left: asked.append(left) or [])
+    fidelity = {"scheduler": "asha", "min_epochs": 1, "max_epochs": 9}
+    for rules in ({"deadline": 1000.0}, {"seconds": 1000.0}):
+        study, graph = Study(GRID, sampler="random", seed=0, fidelity=fidelity), Costly(lognormal)
+        run(study, graph, 2, trials=9, **rules)
+        went_on = len(graph.submitted) - 9
+        assert went_on > 0
+        # With a deadline only once no new trial may begin, for then there is nothing better to do.
+        assert (graph.submitted[:9] == list(range(9))) == ("deadline" in rules)
+    assert asked
+    assert all(990 < left <= 1000 for left in asked)
+
+
 @pytest.mark.parametrize(
     ("workers", "settings", "rules"),
     [
