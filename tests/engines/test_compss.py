@@ -208,6 +208,9 @@ def test_no_more_trials_run_at_once_than_there_may_be_workers(runtime, resources
     def crowd(values):
         mine = tmp_path / secrets.token_hex(8)
         mine.touch()
+        until = time.monotonic() + 5  # however long a loaded machine takes to start the other one
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
         time.sleep(0.3)
         count = len(list(tmp_path.iterdir()))
         mine.unlink()
