@@ -82,6 +82,11 @@ Array = NDArray[np.float64]
 # Simulated
 
 
+def time_of(name: str, horizon: float) -> float:
+    """Returns for how long a contestant is simulated where ours with a scheduler are for ``horizon``."""
+    return horizon * LONGER.get(name, 1.0)
+
+
 @dataclass(frozen=True)
 class Run:
     """One simulated search: the contestant, what changes when it does, the data set, the seed, and how long."""
@@ -164,7 +169,7 @@ def simulated_figures(options: argparse.Namespace) -> tuple[list[tuple[str, str]
     reasons = {name: simulated.missing(name) for name in options.contestants}
     there = [name for name, reason in reasons.items() if not reason]
     runs = [
-        Run(name, simulated.version(name), data_set, seed, options.horizon * LONGER.get(name, 1.0))
+        Run(name, simulated.version(name), data_set, seed, time_of(name, options.horizon))
         for name in there
         for data_set in options.data_sets
         for seed in range(options.seeds)
@@ -180,12 +185,13 @@ def simulated_figures(options: argparse.Namespace) -> tuple[list[tuple[str, str]
 
 def progress_rows(by_name: Mapping[str, Sequence[Progress]], options: argparse.Namespace) -> list[tuple[str, str]]:
     """Returns each contestant's mean regrets and the times at which they came down to the levels."""
-    points = [each for each in CHECKPOINTS if each <= options.horizon * max(LONGER.get(name, 1.0) for name in by_name)]
+    longest = max(time_of(name, options.horizon) for name in by_name)
+    points = [each for each in CHECKPOINTS if each <= longest]
     head = "".join(f"{f'at {point}':>8}" for point in points) + "  " + "".join(f"{f'to {each}':>9}" for each in LEVELS)
     title = f"{simulated.WORKERS} workers, {len(options.data_sets)} data sets, {options.seeds} seeds"
     rows = [(title, f"{head}{'trials':>9}{'to the end':>12}{'s':>8}")]
     for name, progresses in by_name.items():
-        until = options.horizon * LONGER.get(name, 1.0)
+        until = time_of(name, options.horizon)
         line = "".join(f"{regret_at(progresses, each):8.4f}" if each <= until else f"{'-':>8}" for each in points)
         line += "  "
         line += "".join(f"{_shown(time_to(progresses, level)):>9}" for level in LEVELS)
@@ -217,7 +223,7 @@ def simulated_targets(by_name: Mapping[str, Sequence[Progress]], horizon: float)
     targets = []
     for other, bound in BOUNDS.items():
         if other in times and CANDIDATE in times:
-            until = horizon * LONGER[other]
+            until = time_of(other, horizon)
             whole = f" (which does not get there in {until:g})" if times[other] == math.inf else ""
             what = f"{CANDIDATE}'s time to a mean regret of {LEVEL}, of {other}'s{whole}"
             targets.append(Target(what, times[CANDIDATE] / min(times[other], until), bound, False))
@@ -351,7 +357,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15, help="of a full training on CIFAR-10 (15)")
     parser.add_argument("--images", type=int, default=10_000, help="training images on CIFAR-10 (10,000)")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="draw both curves on CIFAR-10 as SVG")
-    parser.add_argument("--seed", type=int, default=0, help="of the first real run (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run on digits (0)")
     parser.add_argument("--only", choices=("keras_tuner",), help="run one side on digits here, and print JSON")
     parser.add_argument("--folder", type=Path, help="with --only: where the data is")
     options = parser.parse_args()
