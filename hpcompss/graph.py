@@ -23,7 +23,7 @@ from hpcompss.fidelity import Scheduler
 from hpcompss.fidelity.brackets import Bracket, Brackets
 from hpcompss.objectives import point_of
 from hpcompss.study import Study
-from hpcompss.tasks.apart import HERE, Files, apart, read_files
+from hpcompss.tasks.apart import HERE, apart, read_files
 from hpcompss.tasks.evaluate import evaluate, evaluate_promoted, evaluate_suggested
 from hpcompss.tasks.folds import (
     reduce_folds,
@@ -226,7 +226,7 @@ class KerasGraph:
         if self._job.parts == 1:
             task = submit_with_files(
                 *(engine, study, train, self._job, number, configuration, HERE, to_beat, stage, front),
-                needs=[_checkpoint(engine, study, self._job, trial)],
+                reads=_checkpoints(study, self._job, trial),
                 resources=resources,
             )
             return TrialTasks.of(task)
@@ -234,7 +234,7 @@ class KerasGraph:
         for job, earlier in self._folds([] if stage.budget else trainings):
             task = submit_with_files(
                 *(engine, study, train_fold, job, number, configuration, HERE, best, earlier, stage),
-                needs=[_checkpoint(engine, study, job, trial)],
+                reads=_checkpoints(study, job, trial),
                 resources=resources,
             )
             trainings.append(task)
@@ -498,7 +498,8 @@ def submit_with_files(
     study: Study,
     function: Callable[..., object],
     *args: object,
-    needs: Sequence[Future | Files] = (),
+    reads: Sequence[Path] = (),
+    needs: Sequence[Future] = (),
     hands_on: bool = False,
     resources: Resources,
     light: bool = False,
@@ -510,25 +511,25 @@ def submit_with_files(
         study: The study.
         function: The task.
         *args: Its arguments, `HERE` in place of the folder.
-        needs: Whose files it takes where workers do not see the folder.
-        hands_on: Whether those files go on with its result.
+        reads: The files in the folder that it reads, as far as they are there.
+        needs: Whose results have the other files that it takes where workers do not see the folder.
+        hands_on: Whether all those files go on with its result.
         resources: What it asks for.
         light: It takes milliseconds.
     """
-    if study.directory is not None and not engine.shares_files:
-        return engine.submit(apart, function, list(needs), hands_on, *args, resources=resources, light=light)
-    there = (study.directory if each is HERE else each for each in args)
-    return engine.submit(function, *there, resources=resources, light=light)
+    folder = study.directory
+    if folder is None or engine.shares_files:
+        there = (folder if each is HERE else each for each in args)
+        return engine.submit(function, *there, resources=resources, light=light)
+    sources = [read_files(folder, [path for path in reads if path.exists()]), *needs]
+    return engine.submit(apart, function, sources, hands_on, *args, resources=resources, light=light)
 
 
-def _checkpoint(engine: Engine, study: Study, job: Job, trial: Trial) -> Files:
-    """Returns what a trial goes on from where workers do not see the study's folder; nothing where that is gone."""
-    if study.directory is None or engine.shares_files or not trial.stage.since:
-        return {}
-    path = checkpoint_path(study.directory, trial.number, trial.stage.since, job.part)
-    with contextlib.suppress(FileNotFoundError):
-        return read_files(study.directory, [path])
-    return {}
+def _checkpoints(study: Study, job: Job, trial: Trial) -> list[Path]:
+    """Returns what a trial goes on from."""
+    if study.directory is None or not trial.stage.since:
+        return []
+    return [checkpoint_path(study.directory, trial.number, trial.stage.since, job.part)]
 
 
 def _bound_checkpoints(study: Study, folder: Path, scheduler: Scheduler, room: int) -> None:

@@ -32,7 +32,7 @@ from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
 from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
-from hpcompss.tasks.apart import HERE, read_files, write_files
+from hpcompss.tasks.apart import HERE, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
@@ -280,11 +280,11 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         return
     refit = training.refit or training.folds is not None
     with view.working("training the best model on all data" if refit else "testing the best model"):
-        kept = [model_path(folder, number) for number in sorted({best.number, *(each.number for each in members)})]
+        numbers = {best.number, *(each.number for each in members)}
         future = submit_with_files(
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
-            needs=[] if engine.shares_files else [read_files(folder, [path for path in kept if path.exists()])],
+            reads=[model_path(folder, number) for number in sorted(numbers)],
             resources=unlimited(workflow.trial_resources),
         )
         engine.wait([future])

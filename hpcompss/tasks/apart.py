@@ -35,15 +35,13 @@ def apart(function: Callable[..., Any], sources: Sequence[object], hands_on: boo
 
     Args:
         function: The task.
-        sources: Whose files it needs: `Files`, or what `files_of` takes.
+        sources: Whose files it needs, as `files_of` takes them.
         hands_on: Whether the files that it was given, as far as they are left, go on with its result; else only those
             that are new or changed do.
         *args: Its arguments, `HERE` in place of the study's folder.
     """
     with tempfile.TemporaryDirectory(prefix="hpcompss-") as name:
-        folder, given = Path(name), dict[str, bytes]()
-        for each in sources:
-            given |= files_of(each)
+        folder, given = Path(name), files_of(sources)
         write_files(folder, given)
         value = function(*(folder if each is HERE else each for each in args))
         if not hasattr(value, "files"):

@@ -194,15 +194,15 @@ def _train_from(
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return dataclasses.replace(result, value=None, epoch=None, failure=failure, warnings=warnings)
-        if folder is not None and not is_wanted(job, curves.value, metrics, to_beat, front):
-            # What it was at an earlier stage is not the model of this result.
-            model_path(folder, number, job.part).unlink(missing_ok=True)
-        elif folder is not None:
+        if folder is not None and is_wanted(job, curves.value, metrics, to_beat, front):
             try:
                 save_model(model, model_path(folder, number, job.part))
             except Exception as error:
                 # The figures are right all the same, and KerasTuner's models need not be able to be saved.
                 warnings += (f"its model could not be saved: {failure_of(error).reason}",)
+        elif folder is not None:
+            # What it was at an earlier stage is not the model of this result.
+            model_path(folder, number, job.part).unlink(missing_ok=True)
     return dataclasses.replace(result, warnings=warnings)
 
 

@@ -58,7 +58,7 @@ def test_squared_distances() -> None:
 def test_the_objective_is_the_marginal_likelihood_times_the_prior() -> None:
     points, values = observations()
     mean, deviation = np.array([0.1, 0.2, 0.3, 0.4, -5.0]), np.array([1.0, 2.0, 1.5, 0.7, 2.0])
-    objective = _Objective(points, values, GROUPS, None, mean, deviation)
+    objective = _Objective(points, values, GROUPS, 0.0, mean, deviation)
     logarithms = np.log([*HYPER.weights, HYPER.amplitude, HYPER.noise])
     dense = noisy(points)
     ones = np.linalg.solve(dense, np.ones(len(points)))
@@ -73,7 +73,7 @@ def test_the_objective_is_the_marginal_likelihood_times_the_prior() -> None:
 @pytest.mark.parametrize("doubted", [False, True])
 def test_the_objectives_gradient(seed: int, doubted: bool) -> None:
     points, values = observations(20, seed)
-    doubts, count = (np.arange(20) % 3.0, 6) if doubted else (None, 5)
+    doubts, count = (np.arange(20) % 3.0, 6) if doubted else (0.0, 5)
     objective = _Objective(points, values, GROUPS, doubts, np.zeros(count), np.full(count, 2.0))
     logarithms = np.random.default_rng(seed).normal([0, 0, 0, 0, -4, -2][:count], 1)
     slopes = optimize.approx_fprime(logarithms, lambda at: objective(at)[0], 1e-6)

@@ -77,7 +77,7 @@ def fit(
     values: Array,
     groups: NDArray[np.intp],
     *,
-    doubts: Array | None = None,
+    doubts: Array | float = 0.0,
     prior: Prior = Prior(),
     iterations: int = 100,
 ) -> Hyperparameters:
@@ -87,14 +87,14 @@ def fit(
         points: Shape (n, p).
         values: Standardised: shape (n,).
         groups: Which length scale each of the p columns has: shape (p,).
-        doubts: How much each value is to be doubted beside the noise that all have, at least 0: shape (n,). None is 0.
+        doubts: How much each value is to be doubted beside the noise that all have, at least 0: shape (n,).
         prior: Over the logarithms of the hyper-parameters.
         iterations: The most that L-BFGS makes.
     """
     count = int(groups.max()) + 1
     others = [prior.amplitude, prior.noise]
     bounds = [(-12.0, 9.0)] * count + [(-5.0, 5.0), (-16.0, 2.0)]
-    if doubts is not None and doubts.any():
+    if np.any(doubts):
         others.append(prior.doubt)
         bounds.append((-16.0, 3.0))
     mean = np.array([-2 * prior.length[0] - math.log(count)] * count + [each[0] for each in others])
@@ -124,34 +124,28 @@ class _Objective:
         points: Array,
         values: Array,
         groups: NDArray[np.intp],
-        doubts: Array | None,
+        doubts: Array | float,
         mean: Array,
         deviation: Array,
     ) -> None:
         self._points = points
         self._values = values
         self._groups = groups
+        self._count = int(groups.max()) + 1
         self._doubts = doubts
         self._mean = mean
         self._deviation = deviation
         self._squares = points * points
 
     def __call__(self, logarithms: Array) -> tuple[float, Array]:
-        count = int(self._groups.max()) + 1
-        weights, amplitude, noise = (
-            np.exp(logarithms[:count]),
-            math.exp(logarithms[count]),
-            math.exp(logarithms[count + 1]),
-        )
-        doubted = None
-        if self._doubts is not None and len(logarithms) > count + 2:
-            doubted = math.exp(logarithms[-1]) * self._doubts
+        count = self._count
+        weights = np.exp(logarithms[:count])
+        amplitude, noise, *doubt = np.exp(logarithms[count:]).tolist()
+        doubted = doubt[0] * self._doubts if doubt else 0.0
         scaled = self._points * np.sqrt(weights)[self._groups]
         correlation, slope = matern(squared_distances(scaled, scaled))
         covariance = amplitude * correlation
-        covariance.flat[:: len(covariance) + 1] += noise + JITTER * amplitude
-        if doubted is not None:
-            covariance.flat[:: len(covariance) + 1] += doubted
+        covariance.flat[:: len(covariance) + 1] += noise + JITTER * amplitude + doubted
         factor, failed = linalg.lapack.dpotrf(covariance, lower=1, clean=1, overwrite_a=1)
         off = (logarithms - self._mean) / self._deviation
         if failed:
@@ -166,7 +160,7 @@ class _Objective:
         gradient = off / self._deviation
         gradient[count] += 0.5 * amplitude * (np.vdot(inverse, correlation) + JITTER * np.trace(inverse))
         gradient[count + 1] += 0.5 * noise * np.trace(inverse)
-        if doubted is not None:
+        if doubt:
             gradient[-1] += 0.5 * doubted @ inverse.diagonal()
         slope *= inverse
         rows = slope.sum(axis=0)
@@ -182,7 +176,7 @@ class Posterior:
         points: Shape (n, p).
         groups: Which weight each column has: shape (p,).
         hyper: Those of the process.
-        doubts: How much the value of each is to be doubted, see `fit`: shape (n,). None is 0.
+        doubts: How much the value of each is to be doubted, see `fit`: shape (n,).
 
     Attributes:
         points: The observations, scaled by the length scales: shape (n, p).
@@ -193,7 +187,7 @@ class Posterior:
     """
 
     def __init__(
-        self, points: Array, groups: NDArray[np.intp], hyper: Hyperparameters, doubts: Array | None = None
+        self, points: Array, groups: NDArray[np.intp], hyper: Hyperparameters, doubts: Array | float = 0.0
     ) -> None:
         self.hyper = hyper
         self._roots = np.sqrt(hyper.weights)[groups]
@@ -218,14 +212,14 @@ class Posterior:
         process.duals = (self.factor_inverse.T @ (half[:, 1] - process.mean * half[:, 0]))[:, None]
         return process
 
-    def extended(self, points: Array, doubts: Array | None = None) -> Posterior:
+    def extended(self, points: Array, doubts: Array | float = 0.0) -> Posterior:
         """Returns the process with more observations, before their values are given.
 
         The Cholesky factor is extended, not made anew: n^2 q operations and not n^3.
 
         Args:
             points: Shape (q, p).
-            doubts: How much the value of each is to be doubted: shape (q,). None is 0.
+            doubts: How much the value of each is to be doubted: shape (q,).
         """
         added = self.scaled(points)
         cross = self.hyper.amplitude * matern(squared_distances(added, self.points))[0]
@@ -263,11 +257,10 @@ class Posterior:
         process.duals[:count] += self.duals
         return process, means + drawn
 
-    def _covariance(self, points: Array, doubts: Array | None) -> Array:
+    def _covariance(self, points: Array, doubts: Array | float) -> Array:
         covariance = self.hyper.amplitude * matern(squared_distances(points, points))[0]
-        covariance.flat[:: len(covariance) + 1] += self.hyper.noise + JITTER * self.hyper.amplitude
-        if doubts is not None:
-            covariance.flat[:: len(covariance) + 1] += self.hyper.doubt * doubts
+        noise = self.hyper.noise + JITTER * self.hyper.amplitude + self.hyper.doubt * doubts
+        covariance.flat[:: len(covariance) + 1] += noise
         return covariance
 
     def predict(self, points: Array) -> tuple[Array, Array]:
