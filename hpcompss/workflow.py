@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
@@ -258,6 +268,16 @@ class EngineSection(_Section):
     wait_for_workers: bool | None = None
     grace: Duration | None = None
 
+    @field_validator("workers")
+    @classmethod
+    def _workers_of_engine(cls, workers: Any, info: ValidationInfo) -> Any:
+        if info.data.get("name") != "dask":
+            if isinstance(workers, WorkerRange):
+                raise ValueError("bounds belong to the engine dask: state a number, or auto")
+            if workers == 0:
+                raise ValueError("must be at least 1, not 0")
+        return workers
+
     @model_validator(mode="after")
     def _options_of_engine(self) -> EngineSection:
         own = ENGINE_OPTIONS.get(self.name, ())
@@ -266,10 +286,6 @@ class EngineSection(_Section):
                 engines = [engine for engine, options in ENGINE_OPTIONS.items() if option in options]
                 of = f"the engine {engines[0]}" if len(engines) == 1 else f"the engines {' and '.join(engines)}"
                 raise ValueError(f"{option} belongs to {of}: leave it out")
-        if self.name != "dask" and isinstance(self.workers, WorkerRange):
-            raise ValueError("bounds for workers belong to the engine dask: state a number")
-        if self.name != "dask" and self.workers == 0:
-            raise ValueError("workers must be at least 1, or auto")
         return self
 
     def on(self, engine: str, settings: Mapping[str, Any] | None = None) -> EngineSection:
