@@ -225,7 +225,7 @@ class Dask(Placed):
                     self._cluster = self._distributed.LocalCluster(
                         n_workers=0,
                         scheduler_port=port or 0,
-                        security=self._security or False,
+                        security=self._security,
                         silence_logs=logging.ERROR,
                         scheduler_kwargs={"worker_ttl": self._grace},
                         **options,
