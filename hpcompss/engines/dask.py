@@ -210,7 +210,7 @@ class Dask(Placed):
     def _start_scheduler(
         self, host: str, port: int | None, dashboard: int | None, jobqueue: Mapping[str, Any] | None
     ) -> str:
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         options = {
             "host": host,
             "dashboard_address": f"127.0.0.1:{dashboard or 0}",
@@ -226,7 +226,7 @@ class Dask(Placed):
                         n_workers=0,
                         scheduler_port=port or 0,
                         security=self._security,
-                        silence_logs=logging.ERROR,
+                        silence_logs=logging.CRITICAL,
                         scheduler_kwargs={"worker_ttl": self._grace},
                         **options,
                     )

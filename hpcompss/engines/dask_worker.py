@@ -131,8 +131,10 @@ class _Service:
         """Returns a worker that has joined the master; None where this one is told to end before."""
         begun, said = time.monotonic(), False
         while not self._told.is_set():
-            worker = imported().Worker(self._master, **self._options)
+            worker = None
             try:
+                await self._reach()
+                worker = imported().Worker(self._master, **self._options)
                 joining = asyncio.ensure_future(worker)
                 told = asyncio.ensure_future(self._told.wait())
                 await asyncio.wait((joining, told), return_when=asyncio.FIRST_COMPLETED)
@@ -152,11 +154,19 @@ class _Service:
                 if not said:
                     said = True
                     self._say(f"no master answers at {self._master} yet ({cause}): trying on")
-            with contextlib.suppress(Exception):
-                await worker.close(timeout=1, nanny=False)
+            if worker is not None:
+                with contextlib.suppress(Exception):
+                    await worker.close(timeout=1, nanny=False)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._told.wait(), PAUSE)
         return None
+
+    async def _reach(self) -> None:
+        """Raises `OSError` at once where nobody listens: Dask itself would try for long, with growing pauses."""
+        host, _, port = self._master.partition("://")[2].rpartition(":")
+        opening = asyncio.open_connection(host.strip("[]"), int(port))
+        _, writer = await asyncio.wait_for(opening, TRY)
+        writer.close()
 
     async def _work(self, worker: Any) -> None:
         """Returns when the worker was told to end, and has, or has lost its master."""
