@@ -373,6 +373,14 @@ class Dask(Placed):
             )
             threading.Thread(target=_quietly, args=(call,), daemon=True).start()
 
+    def _growth(self, resources: Resources) -> int:
+        if self._fleet is None:
+            return 0
+        # Those that come are as those that are there, or were; of the first nothing is known.
+        seen = list(self._seen.values())
+        each = max((capacity([host], resources) for host in seen), default=1)
+        return self._fleet.growth(self._hosts.values()) * each
+
     def _check(self) -> None:
         if self._broken and not self._closed:
             raise HpcompssError(

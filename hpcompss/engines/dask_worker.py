@@ -24,7 +24,7 @@ __all__ = ["serve"]
 PAUSE = 1.0
 """Seconds between two tries to reach the master."""
 
-TRY = 10.0
+TRY = 5.0
 """Seconds that one such try may take."""
 
 TURN = 0.1
@@ -181,7 +181,7 @@ class _Service:
             worker.log_event(LEAVING, {"worker": worker.address})
             await asyncio.get_running_loop().run_in_executor(None, remote_worker.leave, self._finish)
             until = time.monotonic() + FETCHING
-            while len(worker.data) and time.monotonic() < until:
+            while (worker.state.executing or len(worker.data)) and time.monotonic() < until:
                 await asyncio.sleep(TURN)
             with contextlib.suppress(Exception):
                 await worker.close(nanny=False)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,10 @@ class Fleet(abc.ABC):
         idle = [key for key, last in self._busy_at.items() if key not in busy and now - last > self._idle]
         if surplus > 0 and idle and not waiting:
             self._shrink([own[key] for key in sorted(idle, key=self._busy_at.__getitem__)[:surplus]])
+
+    def growth(self, hosts: Iterable[Host]) -> int:
+        """Returns how many workers there may be beside those that have joined."""
+        return max(0, self._bounds.most - sum(map(self._owns, hosts)))
 
     @abc.abstractmethod
     def _owns(self, host: Host) -> bool:

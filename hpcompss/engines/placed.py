@@ -219,6 +219,10 @@ class Placed(Engine):
     def _stop(self) -> None:
         """Leaves the framework; nothing runs any more."""
 
+    def _growth(self, resources: Resources) -> int:
+        """Returns how many tasks more could run on workers that come when tasks wait."""
+        return 0
+
     def _check(self) -> None:
         """Called now and then while the master waits."""
 
@@ -241,7 +245,7 @@ class Placed(Engine):
         if self._closed:
             raise RuntimeError("this engine is closed")
         self._settle_inbox()
-        if not light and not self._waits and capacity(list(self._seen.values()), resources) == 0:
+        if not light and self.capacity(resources) == 0:
             raise refusal(self._seen.values(), resources)
         arguments, dependencies = detached(args, self._own)
         task = bytes(pickled_task(function, arguments, len(dependencies)))
@@ -283,12 +287,11 @@ class Placed(Engine):
         self._settle_inbox()
         known = self._capacities.get(resources)
         if known is None:
-            hosts = list(self._hosts.values())
-            known = capacity(hosts, resources)
-            known = self._capacities[resources] = known if self._workers is None else min(known, self._workers)
+            known = self._capacities[resources] = capacity(list(self._hosts.values()), resources)
+        known += self._growth(resources)
         if known == 0 and (self._waits or capacity(list(self._seen.values()), resources)):
-            return 1  # a worker that can will come, or come back
-        return known
+            known = 1  # a worker that can will come, or come back
+        return known if self._workers is None else min(known, self._workers)
 
     def close(self) -> None:
         if self._closed:
@@ -312,7 +315,7 @@ class Placed(Engine):
     def await_workers(self) -> None:
         told = False
         begun = time.monotonic()
-        while not self._seen and not self._closed:
+        while not self._seen and not self._growth(Resources()) and not self._closed:
             self._advance()
             if not told and time.monotonic() - begun > SILENCE:
                 told = True
