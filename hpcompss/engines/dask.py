@@ -34,6 +34,9 @@ __all__ = ["LEAVING", "REFUSED", "Dask", "imported", "security_of"]
 PATIENCE = 10.0
 """Seconds in which a scheduler must answer."""
 
+GONE = 30.0
+"""Seconds after which a scheduler that does not answer is given up."""
+
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at which workers there are."""
 
@@ -282,16 +285,18 @@ class Dask(Placed):
 
     def _watch(self) -> None:
         """Looks which workers there are, in a thread of its own."""
+        answered = time.monotonic()
         while not self._closing.is_set():
+            if self._client.status == "running":
+                answered = time.monotonic()
+            elif time.monotonic() - answered > GONE and not self._closing.is_set():
+                self._broken = f"no answer for {GONE:.0f} s"
+                self._later(lambda: None)
+                return
             try:
                 there: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
-            except Exception as error:
-                if self._closing.wait(LOOK_INTERVAL):
-                    return
-                if self._client.status in ("closed", "closing"):
-                    self._broken = _cause(error)
-                    self._later(lambda: None)
-                    return
+            except Exception:
+                self._closing.wait(LOOK_INTERVAL)
                 continue
             for address in self._known - set(there):
                 self._known.discard(address)
