@@ -1,8 +1,8 @@
 """The Ray engine: trials as tasks of a Ray cluster, one that is there or one that is started on this machine.
 
-On each node an actor, the foreman, has the trials run in child processes, which stay warm between them. A trial is a Ray
-task besides, pinned to the node by the master (`placed`): it claims what the trial asks for, so that all who share the
-cluster get what they ask for, and waits for the foreman. News and cancellations are calls of the foreman, so that
+On each node an actor, the foreman, has the trials run in child processes, which stay warm between them. A trial is a
+Ray task besides, pinned to the node by the master (`placed`): it claims what the trial asks for, so that all who share
+the cluster get what they ask for, and waits for the foreman. News and cancellations are calls of the foreman, so that
 nothing of ours listens and a cluster behind ``ray://`` is as good as any.
 """
 
@@ -16,6 +16,7 @@ import os
 import pickle
 import secrets
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -68,8 +69,17 @@ LOST = {
 """What Ray's errors mean, where they are not about the task itself."""
 
 
-def imported() -> Any:
-    """Returns the package ``ray``. Raises `MissingExtraError` where it is not installed."""
+def imported(protected: bool = False) -> Any:
+    """Returns the package ``ray``. Raises `MissingExtraError` where it is not installed.
+
+    Args:
+        protected: Whether a cluster that this process starts shall have a secret.
+    """
+    if protected and "ray" not in sys.modules:
+        # Ray listens on all interfaces, whatever it is told. It reads this when it is imported, and never again.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         return importlib.import_module("ray")
     except ImportError:
@@ -109,7 +119,7 @@ class Ray(Placed):
         log_directory: Path | None = None,
         luggage: Callable[[], Luggage] | None = None,
     ) -> None:
-        self._ray = imported()
+        self._ray = imported(protected=address is None)
         joined = self._ray.is_initialized() and address in (None, "auto")
         self._started = address is None and not joined
         super().__init__(
@@ -176,10 +186,6 @@ class Ray(Placed):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if address is None:
-                    # Ray listens on all interfaces, whatever it is told: what protects it is a secret.
-                    os.environ.setdefault("RAY_AUTH_MODE", "token")
-                    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-                        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
                     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                     here = {"num_cpus": available_cores(), "num_gpus": len(available_gpus())}
                     # RAY_ADDRESS would have it join another cluster.
@@ -211,7 +217,7 @@ class Ray(Placed):
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + PAUSE
                     self._look()
-                    heard = {key: foreman for key, foreman in listening.values()}
+                    heard: dict[str, Any] = dict(listening.values())
                     for key, foreman in list(self._foremen.items()):
                         if heard.get(key) is not foreman:
                             listening[foreman.call.remote(_collect)] = key, foreman
@@ -391,12 +397,14 @@ class Ray(Placed):
 
     def _stop(self) -> None:
         self._closing.set()
-        if watcher := getattr(self, "_watcher", None):
-            watcher.join(PAUSE + NEWS)
         foremen = list(self._foremen.values())
         self._foremen.clear()
-        with contextlib.suppress(Exception):
-            self._ray.wait([each.call.remote(_leave) for each in foremen], num_returns=len(foremen), timeout=ENDING)
+        if foremen:
+            with contextlib.suppress(Exception):
+                leaving = [each.call.remote(_leave) for each in foremen]
+                self._ray.wait(leaving, num_returns=len(leaving), timeout=ENDING)
+        if watcher := getattr(self, "_watcher", None):
+            watcher.join(PAUSE + NEWS)
         for each in foremen:
             with contextlib.suppress(Exception):
                 self._ray.kill(each)

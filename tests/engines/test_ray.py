@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,11 +26,17 @@ def cluster():
         patch.setenv("RAY_health_check_initial_delay_ms", "0")
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False}
+        )
         ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
         yield cluster
         ray.shutdown()
         cluster.shutdown()
+
+
+def advance_until(engine, condition):
+    eventually(lambda: (engine._advance(), condition())[1])
 
 
 class TestRay(EngineConformance):
@@ -47,12 +52,12 @@ def test_what_ran_on_a_node_that_dies_is_tried_elsewhere(cluster, tmp_path):
     said = []
     with Ray(shared=True) as engine:
         engine.tell = said.append
-        eventually(lambda: len([line for line in said if line.endswith("joined")]) == 2, engine)
+        advance_until(engine, lambda: len([line for line in said if line.endswith("joined")]) == 2)
         futures = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(6)]
-        eventually(lambda: len(list(tmp_path.iterdir())) == 6, engine)
+        advance_until(engine, lambda: len(list(tmp_path.iterdir())) == 6)
         assert len({future.place for future in futures}) == 2
         cluster.remove_node(second, allow_graceful=False)
-        eventually(lambda: len({future.place for future in futures if future.place}) == 1, engine)
+        advance_until(engine, lambda: len({future.place for future in futures if future.place}) == 1)
         tasks.touch(tmp_path / "gate")
         assert gather(engine, futures) == list(range(6))
     assert any("lost a task" in line or "is gone" in line for line in said)
@@ -62,11 +67,11 @@ def test_a_foreman_that_dies_is_replaced(cluster, tmp_path):
     with Ray(shared=True) as engine:
         engine.await_workers()
         future = engine.submit(tasks.touch_and_wait_for, tmp_path / "begun", tmp_path / "gate", 7)
-        eventually((tmp_path / "begun").exists, engine)
+        advance_until(engine, (tmp_path / "begun").exists)
         (foreman,) = engine._foremen.values()
         (tmp_path / "begun").unlink()
         ray.kill(foreman)
-        eventually((tmp_path / "begun").exists, engine)
+        advance_until(engine, (tmp_path / "begun").exists)
         tasks.touch(tmp_path / "gate")
         assert gather(engine, [future]) == [7]
 
@@ -76,7 +81,7 @@ def test_a_node_of_another_version_is_refused_with_both(cluster, monkeypatch):
     said = []
     with Ray(shared=True) as engine:
         engine.tell = said.append
-        eventually(lambda: (engine._advance(), said)[1])
+        advance_until(engine, lambda: said)
     assert "is not used: it has hpcompss" in said[0]
     assert "this master hpcompss 99.1" in said[0]
 
@@ -87,10 +92,10 @@ def test_room_is_asked_for_while_tasks_wait(cluster, tmp_path, monkeypatch):
     with Ray(shared=True) as engine:
         engine.await_workers()
         futures = [engine.submit(tasks.wait_for, tmp_path / "gate") for _ in range(6)]
-        eventually(lambda: asked and asked[-1] == [{"CPU": 1}] * 6, engine)
+        advance_until(engine, lambda: asked and asked[-1] == [{"CPU": 1}] * 6)
         tasks.touch(tmp_path / "gate")
         gather(engine, futures)
-        eventually(lambda: asked[-1] == [], engine)
+        advance_until(engine, lambda: asked[-1] == [])
 
 
 def test_a_node_without_tasks_is_left_alone_until_there_is_one(cluster, monkeypatch):
@@ -98,13 +103,7 @@ def test_a_node_without_tasks_is_left_alone_until_there_is_one(cluster, monkeypa
     with Ray(shared=True) as engine:
         engine.await_workers()
         assert gather(engine, [engine.submit(tasks.add, 1, 2)]) == [3]
-        never = engine.submit(tasks.identity, 0)
-        gather(engine, [never])
-        end = time.monotonic() + tasks.PATIENCE
-        while engine._foremen and time.monotonic() < end:
-            engine._advance()
-            time.sleep(0.05)
-        assert not engine._foremen
+        advance_until(engine, lambda: not engine._foremen)
         assert gather(engine, [engine.submit(tasks.add, 1, 3)]) == [4]
 
 
