@@ -241,7 +241,7 @@ class Ray(Placed):
                     if gpus:
                         self._later(functools.partial(self._name_gpus, number, attempt, gpus))
                     self._news(number, attempt, progress)
-                if self._foremen.get(key) is foreman:
+                if key in self._foremen and self._foremen[key] is foreman:
                     listening[foreman.call.remote(_collect)] = key, foreman
 
     def _look(self) -> None:
@@ -261,7 +261,7 @@ class Ray(Placed):
 
     def _meet(self, key: str, name: str, resources: Mapping[str, float]) -> None:
         """Asks a node what it has, gives it what it lacks, and takes it; in a thread of its own."""
-        foreman = None
+        foreman: Any = None
         try:
             foreman = self._foreman(key, int(resources["CPU"]))
             call = functools.partial(self._call, foreman)
