@@ -61,7 +61,7 @@ LAGS_A_SLOT = 4
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
 
 
-REMOTE = ("dask",)
+REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
 
 

@@ -232,6 +232,7 @@ ENGINE_OPTIONS = {
         *("address", "host", "port", "dashboard", "certificates", "start", "jobqueue"),
         *("shared", "wait_for_workers", "grace"),
     ),
+    "ray": ("address", "shared", "wait_for_workers", "grace"),
 }
 """The settings that each engine has, beside those of all."""
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from hpcompss.engines.compss import Compss
     from hpcompss.engines.dask import Dask
     from hpcompss.engines.local import Local
+    from hpcompss.engines.ray import Ray
 
-__all__ = ["Compss", "Dask", "Engine", "Future", "Local", "check_engine", "chosen_engine", "make_engine"]
+__all__ = ["Compss", "Dask", "Engine", "Future", "Local", "Ray", "check_engine", "chosen_engine", "make_engine"]
 
 _HOMES = {
     "Compss": "hpcompss.engines.compss",
@@ -22,9 +23,10 @@ _HOMES = {
     "Engine": "hpcompss.engines.base",
     "Future": "hpcompss.engines.base",
     "Local": "hpcompss.engines.local",
+    "Ray": "hpcompss.engines.ray",
 }
 
-ENGINES = {"local": "Local", "compss": "Compss", "dask": "Dask"}
+ENGINES = {"local": "Local", "compss": "Compss", "dask": "Dask", "ray": "Ray"}
 """The engines by their names, each with its class."""
 
 AUTO = "auto"

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,14 +172,17 @@ def _boot() -> str:
     return ""
 
 
-def run(pickled: bytes, results: Sequence[bytes]) -> bytes:
+def run(pickled: bytes, results: Sequence[bytes], gpus: tuple[str, ...] | None = None) -> bytes:
     """Returns the pickled `Outcome` of a task. Never raises for what the task does.
 
     Args:
         pickled: The `Order`.
         results: The pickled results that it takes.
+        gpus: The GPUs it sees, where that is not for the master to say.
     """
     order: Order = pickle.loads(pickled)
+    if gpus is not None:
+        order = replace(order, gpus=gpus)
     attempt = (order.site.token, order.number, order.attempt)
     try:
         with _attempts.taking(attempt) as going:
