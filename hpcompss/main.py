@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,9 @@ __all__ = ["main"]
 BROKEN_PIPE = 141
 """The exit status of a program whose output nobody reads any more, by the shell's convention."""
 
+PRECEDENCE = 2.0
+"""Seconds for the first rank of MPI to say what is wrong with all of them, whereupon it ends the others."""
+
 INTERRUPTED = 130
 """The exit status of a program ended by Ctrl-C, by the shell's convention."""
 
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        if _follows(options):
+            return _serve()
         status: int = options.command(options)
     except HpcompssError as error:
         traceback = getattr(error, "traceback", "")
@@ -58,6 +64,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return BROKEN_PIPE
     return status
+
+
+def _follows(options: argparse.Namespace) -> bool:
+    """Returns whether this is a rank of MPI that works for the first one, which alone runs the command."""
+    from hpcompss.engines import chosen_engine, mpi_rank
+
+    if options.command not in (_run, _resume) or not mpi_rank():
+        return False
+    from hpcompss.study import WORKFLOW
+    from hpcompss.workflow import load_workflow
+
+    name = options.engine
+    try:
+        if options.command is _run:
+            name = load_workflow(options.workflow, _assignments(options)).engine.name
+        elif name is None:
+            name = load_workflow(options.directory / WORKFLOW).engine.name
+    except HpcompssError:
+        return True  # that rank says what is wrong, and ends the others
+    return chosen_engine(name) == "mpi"
+
+
+def _serve() -> int:
+    from hpcompss.engines.mpi import serve
+
+    try:
+        serve()
+    except HpcompssError:
+        time.sleep(PRECEDENCE)
+        raise
+    return 0
 
 
 # The commands; each imports what it needs, so that --help answers at once.
