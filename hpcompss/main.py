@@ -77,8 +77,8 @@ def _follows(options: argparse.Namespace) -> bool:
 
     name = options.engine
     try:
-        if options.command is _run:
-            name = load_workflow(options.workflow, _assignments(options)).engine.name
+        if name is None and options.command is _run:
+            name = load_workflow(options.workflow, options.set).engine.name
         elif name is None:
             name = load_workflow(options.directory / WORKFLOW).engine.name
     except HpcompssError:

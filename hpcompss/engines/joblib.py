@@ -91,6 +91,7 @@ class Joblib(PlacedByDesk):
         self._name = type(self._backend).__name__
         self._is_here = self._name in HERE
         self._alone: ThreadPoolExecutor | None = None
+        self._jobs = 0
         with contextlib.ExitStack() as undo:
             undo.callback(self._stop)
             self._parallel = joblib.Parallel(n_jobs=workers if n_jobs is None else n_jobs, backend=self._backend)
@@ -148,7 +149,7 @@ class Joblib(PlacedByDesk):
         return jobs
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], over: Callable[[Any, str], None]) -> None:
-        """Has the backend call a function; ``over`` is called, maybe twice, with what it returned, or why it did not."""
+        """Has the backend call a function; ``over`` is called once, with what it returned, or why it did not."""
         if self._alone is not None:
             self._alone.submit(function, *args).add_done_callback(lambda done: over(done.result(), ""))
             return
@@ -158,6 +159,8 @@ class Joblib(PlacedByDesk):
 
         def ended(result: Any, problem: str) -> None:
             with self._left:
+                if call not in self._open_calls:
+                    return
                 self._open_calls.discard(call)
                 self._left.notify_all()
             over(result, problem)
@@ -264,9 +267,10 @@ class Joblib(PlacedByDesk):
         if self._alone is not None:
             self._alone.shutdown()
             remote_worker.close_children()
-        elif self._desk is not None:
-            with contextlib.suppress(Exception):  # the workers may stay, but their children need not
-                self._each(functools.partial(_meet, remote_worker.close_children))
+        elif self._jobs:
+            if self._closed:
+                with contextlib.suppress(Exception):  # the workers may stay, but their children need not
+                    self._each(functools.partial(_meet, remote_worker.close_children))
             with contextlib.suppress(Exception):
                 self._backend.stop_call()
                 self._backend.terminate()

@@ -240,7 +240,9 @@ class Mpi(PlacedByDesk):
         # A batch system's share of a machine may be less than what the kernel would let a process have.
         if self._bound and "OMPI_COMM_WORLD_SIZE" in os.environ and "SLURM_JOB_ID" not in os.environ:
             hosts = ", ".join(self._facts[name][0].host for name in self._bound)
-            said.append(f"note: mpiexec has bound its ranks to a part of the cores of {hosts}; --bind-to none frees all")
+            said.append(
+                f"note: mpiexec has bound its ranks to a part of the cores of {hosts}; --bind-to none frees all"
+            )
         return said
 
     def _check_ranks(self, facts: Sequence[Facts]) -> None:

@@ -17,7 +17,7 @@ NOBODY = -1
 
 
 class PlacedByDesk(Placed):
-    """An engine whose tasks reach the master by its desk. A subclass calls `_open_desk`, and `_close_desk` at the end."""
+    """An engine whose tasks reach the master by its desk. A subclass opens that, and closes it at the end."""
 
     _desk: Desk | None = None
 
