@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcompss import __version__
+from hpcompss.engines import mpi_rank
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.units import parse_duration, parse_memory
 
@@ -32,7 +33,7 @@ BROKEN_PIPE = 141
 """The exit status of a program whose output nobody reads any more, by the shell's convention."""
 
 PRECEDENCE = 2.0
-"""Seconds for the first rank of MPI to say what is wrong with all of them, whereupon it ends the others."""
+"""Seconds that other ranks of MPI leave the first one to say what is wrong with all, which ends them."""
 
 INTERRUPTED = 130
 """The exit status of a program ended by Ctrl-C, by the shell's convention."""
@@ -47,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        if _follows(options):
-            return _serve()
         status: int = options.command(options)
     except HpcompssError as error:
+        if mpi_rank():
+            time.sleep(PRECEDENCE)
         traceback = getattr(error, "traceback", "")
         if traceback:
             print(traceback.rstrip(), file=sys.stderr)
@@ -64,37 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return BROKEN_PIPE
     return status
-
-
-def _follows(options: argparse.Namespace) -> bool:
-    """Returns whether this is a rank of MPI that works for the first one, which alone runs the command."""
-    from hpcompss.engines import chosen_engine, mpi_rank
-
-    if options.command not in (_run, _resume) or not mpi_rank():
-        return False
-    from hpcompss.study import WORKFLOW
-    from hpcompss.workflow import load_workflow
-
-    name = options.engine
-    try:
-        if name is None and options.command is _run:
-            name = load_workflow(options.workflow, options.set).engine.name
-        elif name is None:
-            name = load_workflow(options.directory / WORKFLOW).engine.name
-    except HpcompssError:
-        return True  # that rank says what is wrong, and ends the others
-    return chosen_engine(name) == "mpi"
-
-
-def _serve() -> int:
-    from hpcompss.engines.mpi import serve
-
-    try:
-        serve()
-    except HpcompssError:
-        time.sleep(PRECEDENCE)
-        raise
-    return 0
 
 
 # The commands; each imports what it needs, so that --help answers at once.

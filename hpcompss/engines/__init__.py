@@ -28,6 +28,7 @@ __all__ = [
     "Mpi",
     "check_engine",
     "chosen_engine",
+    "follow",
     "make_engine",
     "mpi_rank",
 ]
@@ -81,6 +82,17 @@ MPI_RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 def mpi_rank() -> int:
     """Returns this process's rank among those that ``mpiexec`` has started; 0 where it was not started so."""
     return _launched(MPI_RANKS)
+
+
+def follow(name: str) -> None:
+    """Works for the first rank of MPI until that ends, where this is another one and the engine of this name is MPI's.
+
+    Raises:
+        SystemExit: It has.
+    """
+    if mpi_rank() and chosen_engine(name) == "mpi":
+        import_module(_HOMES["Mpi"]).serve()
+        raise SystemExit(0)
 
 
 def _launched(variables: Sequence[str]) -> int:
