@@ -14,7 +14,7 @@ from time import strftime
 from typing import Any
 
 from hpcompss.constraints import parse_constraints
-from hpcompss.engines import Engine, chosen_engine, inside_compss, make_engine
+from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_engine, mpi_rank
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
 from hpcompss.errors import HpcompssError, InputError
@@ -107,6 +107,8 @@ def tune(
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
+    if engine is None:
+        follow(checked.engine.name)
     view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
     made_here = not folder.exists()
@@ -167,6 +169,8 @@ def resume(
     """
     begun = clock.monotonic()
     folder = Path(directory)
+    if mpi_rank() and (engine is None or isinstance(engine, str)):
+        follow(engine or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)

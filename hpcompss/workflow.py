@@ -233,6 +233,8 @@ ENGINE_OPTIONS = {
         *("shared", "wait_for_workers", "grace"),
     ),
     "ray": ("address", "shared", "wait_for_workers", "grace"),
+    "mpi": ("grace", "shared"),
+    "joblib": ("grace", "shared"),
 }
 """The settings that each engine has, beside those of all."""
 

@@ -37,6 +37,7 @@ __all__ = [
     "end",
     "facts",
     "leave",
+    "machine",
     "refusal",
     "refuse",
     "run",
@@ -152,11 +153,16 @@ class Facts:
     process: int
 
 
+def machine() -> str:
+    """Returns what tells this machine from others."""
+    return f"{socket.gethostname()} {_boot()}"
+
+
 def facts() -> Facts:
     """Returns what this machine has."""
     return Facts(
         host=socket.gethostname(),
-        machine=f"{socket.gethostname()} {_boot()}",
+        machine=machine(),
         cores=available_cores(),
         gpus=available_gpus(),
         memory=available_memory(),
