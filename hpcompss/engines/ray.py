@@ -366,6 +366,10 @@ class Ray(Placed):
         if future is not None and future.held is not None:
             future.place = f"{future.held.host.name}, GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}"
 
+    def _growth(self, resources: Resources) -> int:
+        # What waits has an autoscaler add nodes, and only who is told that they will come lets trials wait.
+        return self._workers if self._waits and self._workers is not None else 0
+
     def _check(self) -> None:
         if self._broken and not self._closed:
             raise HpcompssError(
