@@ -114,17 +114,19 @@ def tune(
     made_here = not folder.exists()
     check_sources(checked)
     _check_folder(folder, checked)
-    with locating(checked), open_engine(checked, engine, folder, view) as where:
-        with _removing_unused(folder, made_here):
-            made = _new_study(checked, find_space(checked, where, view), folder, where)
-        with made:
-            view.say(f"study: {folder}")
-            for source in made.sources:
-                view.say(f"warm start: {source}")
-            if made.choice is not None:
-                view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
-            _search(checked, made, where, view, begun)
-            return made
+    with (
+        _removing_unused(folder, made_here),
+        locating(checked),
+        open_engine(checked, engine, folder, view) as where,
+        _new_study(checked, find_space(checked, where, view), folder, where) as made,
+    ):
+        view.say(f"study: {folder}")
+        for source in made.sources:
+            view.say(f"warm start: {source}")
+        if made.choice is not None:
+            view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
+        _search(checked, made, where, view, begun)
+        return made
 
 
 def resume(

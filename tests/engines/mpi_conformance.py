@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hpcompss.engines.mpi import Mpi
-from tests.engines.conformance import EngineConformance
+from tests.engines.conformance import EngineConformance, SharedConformance
 
 
-class TestUnderMpiexec(EngineConformance):
-    @pytest.fixture
-    def engine(self):
-        with Mpi(cores=4, gpus=["0", "1"]) as engine:
-            yield engine
+class TestUnderMpiexec(SharedConformance, EngineConformance):
+    def make(self):
+        return Mpi(cores=4, gpus=["0", "1"])

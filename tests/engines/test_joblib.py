@@ -16,7 +16,7 @@ from hpcompss.trial import FailureKind, Resources
 from hpcompss.tuning import tune
 from hpcompss.workflow import make_workflow
 from tests.engines import functions as tasks
-from tests.engines.conformance import EngineConformance, eventually, gather, outcome
+from tests.engines.conformance import EngineConformance, SharedConformance, eventually, gather, outcome
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,11 +27,10 @@ def no_processes_are_left():
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-class TestJoblib(EngineConformance):
-    @pytest.fixture
-    def engine(self):
-        with joblib.parallel_config(backend="loky", n_jobs=4), Joblib(cores=4, gpus=["0", "1"]) as engine:
-            yield engine
+class TestJoblib(SharedConformance, EngineConformance):
+    def make(self):
+        with joblib.parallel_config(backend="loky", n_jobs=4):
+            return Joblib(cores=4, gpus=["0", "1"])
 
 
 def test_a_killed_process_of_loky_costs_no_task(tmp_path):

@@ -16,7 +16,7 @@ from hpcompss.engines import ray as module
 from hpcompss.engines.ray import Ray
 from hpcompss.errors import InputError, MissingExtraError
 from tests.engines import functions as tasks
-from tests.engines.conformance import EngineConformance, eventually, gather
+from tests.engines.conformance import EngineConformance, SharedConformance, eventually, gather
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,10 @@ def advance_until(engine, condition):
     eventually(lambda: (engine._advance(), condition())[1])
 
 
-class TestRay(EngineConformance):
-    @pytest.fixture
-    def engine(self, cluster):
-        with Ray(shared=True) as engine:
-            engine.await_workers()
-            yield engine
+@pytest.mark.usefixtures("cluster")
+class TestRay(SharedConformance, EngineConformance):
+    def make(self):
+        return Ray(shared=True)
 
 
 def test_what_ran_on_a_node_that_dies_is_tried_elsewhere(cluster, tmp_path):
