@@ -167,14 +167,14 @@ class Placed(Engine):
         self._arrived = threading.Condition()
         self._next_check = 0.0
         self._closed = False
-        self._site: Site | None = None
+        self._site: bytes | None = None
         self._local: Local | None = None
 
     # For the subclass
 
     def _open(self, channel: Channel, environment: Mapping[str, str] | None = None) -> None:
         """Says how tasks reach the master, and what variables their processes have."""
-        self._site = Site(
+        site = Site(
             token=self._token,
             channel=channel,
             path=tuple(sys.path),
@@ -184,6 +184,7 @@ class Placed(Engine):
             environment=tuple((environment or {}).items()),
             beat=self._grace / 6,
         )
+        self._site = pickling.dumps(site)
 
     def _join(self, host: Host) -> None:
         """Takes a worker that has joined, or that has other resources now."""
@@ -376,7 +377,7 @@ class Placed(Engine):
         self._running[future.number] = future
         order = Order(self._site, future.number, future.attempt, future.task, future.resources, gpus)
         results = [dependency.pickled for dependency in future.dependencies]
-        future.handle = self._send(future, host, pickling.dumps(order), results)
+        future.handle = self._send(future, host, pickle.dumps(order), results)
         return True
 
     def _run_here(self, future: PlacedFuture) -> None:
