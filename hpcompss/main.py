@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import argparse
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -323,11 +324,19 @@ def _worker(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(sentence, flush=True)
 
+    cpu = options.cpu or available_cores()
+    gpu = len(available_gpus()) if options.gpu is None else options.gpu
+    memory = options.memory or available_memory()
+    if options.engine == "ray":
+        from hpcompss.engines.ray import node_command
+
+        command = node_command(options.master, cpu, gpu, memory)
+        os.execvp(command[0], command)  # Ray's own program takes this process's place, and serves until it is stopped
     serve(
         options.master,
-        options.cpu or available_cores(),
-        len(available_gpus()) if options.gpu is None else options.gpu,
-        options.memory or available_memory(),
+        cpu,
+        gpu,
+        memory,
         name=options.name,
         certificates=options.certificates,
         finish=options.finish,
@@ -527,6 +536,9 @@ def _parser() -> argparse.ArgumentParser:
     worker = command("worker", _worker, "work for a study that runs on another machine, until told to stop")
     worker.add_argument(
         "master", metavar="MASTER", help="the address of its Dask scheduler: tcp://host:8786, tls://..."
+    )
+    worker.add_argument(
+        "--engine", choices=("dask", "ray"), default="dask", help="what the master runs on (default: dask)"
     )
     worker.add_argument("--cpu", metavar="N", type=_positive, help="how many cores (default: those of this machine)")
     worker.add_argument("--gpu", metavar="N", type=_amount, help="how many GPUs (default: those of this machine)")

@@ -35,7 +35,7 @@ from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import HpcompssError, InputError, MissingExtraError
 from hpcompss.trial import Resources
 
-__all__ = ["Ray", "imported"]
+__all__ = ["Ray", "imported", "node_command"]
 
 PATIENCE = 10.0
 """Seconds in which a cluster must answer."""
@@ -418,6 +418,28 @@ class Ray(Placed):
         if self._connected:
             self._connected = False
             self._ray.shutdown()
+
+
+def node_command(address: str, cpu: int, gpu: float, memory: int) -> list[str]:
+    """Returns the command that makes this machine a node of a Ray cluster, until it is stopped.
+
+    Args:
+        address: That of the cluster's head, ``host:6379``.
+        cpu: How many cores trials may use.
+        gpu: How many GPUs.
+        memory: Bytes of memory.
+
+    Raises:
+        InputError: The address is not one that nodes join by.
+        MissingExtraError: Ray is not installed.
+    """
+    imported()
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not (host and colon and port.isdecimal()):
+        raise InputError(f"the address of a Ray cluster's head reads  host:6379, not {address!r}")
+    amounts = [f"--num-cpus={cpu}", f"--num-gpus={gpu:g}", f"--memory={memory}"]
+    starting = ["-m", "ray.scripts.scripts", "start", f"--address={address}", *amounts]
+    return [sys.executable, *starting, "--block", "--disable-usage-stats"]
 
 
 def _host(key: str, name: str, resources: Mapping[str, float]) -> Host:

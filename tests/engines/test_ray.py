@@ -140,3 +140,22 @@ def test_a_cluster_of_its_own():
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["2 True ['Ray cluster: this machine']"], done.stderr
+
+
+def test_a_machine_becomes_a_node_by_one_command(cluster):
+    said = []
+    with Ray(shared=True) as engine:
+        engine.tell = said.append
+        engine.await_workers()
+        command = [sys.executable, "-m", "hpcompss", "worker", cluster.address, "--engine", "ray", "--cpu", "3"]
+        node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            advance_until(engine, lambda: any("3 cores" in line and "joined" in line for line in said))
+        finally:
+            node.terminate()
+            node.wait(60)
+
+
+def test_an_address_that_no_node_joins_by():
+    with pytest.raises(InputError, match="reads  host:6379"):
+        module.node_command("ray://host:10001", 1, 0, 1)
