@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import threading
 import time
 import warnings
@@ -29,7 +30,7 @@ from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
 from hpcompss.trial import Resources
 
-__all__ = ["LEAVING", "REFUSED", "Dask", "imported", "security_of"]
+__all__ = ["LEAVING", "Dask", "imported", "security_of"]
 
 PATIENCE = 10.0
 """Seconds in which a scheduler must answer."""
@@ -42,9 +43,6 @@ LOOK_INTERVAL = 0.5
 
 LEAVING = "hpcompss-leaving"
 """The topic on which a worker says that it leaves."""
-
-REFUSED = "hpcompss-refused"
-"""The topic on which a master says that it cannot use a worker, and why."""
 
 
 def imported() -> Any:
@@ -313,8 +311,12 @@ class Dask(Placed):
         try:
             facts: Facts = self._call(address, remote_worker.facts)
             reason = self._mismatch(facts)
+            if not reason and self._logs is not None and not self._call(address, os.path.isdir, self._logs.parent):
+                reason = (
+                    f"it does not see the study's folder {self._logs.parent}: leave  shared  out, or mount it there"
+                )
             if not reason and self._luggage is not None:
-                reason = self._luggage.deliver(functools.partial(self._call, address), facts)
+                reason = self._luggage.deliver(functools.partial(self._call, address))
         except Exception as error:
             if address not in self._known or self._closing.is_set():
                 return
@@ -322,7 +324,6 @@ class Dask(Placed):
         if reason:
             self._later(lambda: self.tell(f"warning: worker {name} is not used: {reason}"))
             with contextlib.suppress(Exception):
-                self._client.log_event(REFUSED, {"worker": address, "reason": reason})
                 self._call(address, remote_worker.refuse, reason)
             return
         if address in self._known:

@@ -21,7 +21,6 @@ from hpcompss import loading
 from hpcompss.cache_folder import cache_folder
 from hpcompss.engines.local import Local
 from hpcompss.engines.placement import size
-from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.training.data import loading as data_loading
 from hpcompss.training.data.specification import DataSpecification
@@ -96,12 +95,11 @@ class Luggage:
             self._folder, self._data = found
             self.environment[data_loading.DELIVERED] = self._data.name
 
-    def deliver(self, call: Callable[..., Any], facts: Facts) -> str:
+    def deliver(self, call: Callable[..., Any]) -> str:
         """Gives a worker what it lacks; returns why it cannot have it, or nothing.
 
         Args:
             call: ``call(function, *args)`` calls a function in the worker's process.
-            facts: What the worker is.
         """
         for name, content in self._modules.items():
             if not call(has_modules, name):

@@ -268,7 +268,7 @@ class Ray(Placed):
             facts: Facts = call(remote_worker.facts)
             reason = self._mismatch(facts)
             if not reason and self._luggage is not None:
-                reason = self._luggage.deliver(call, facts)
+                reason = self._luggage.deliver(call)
         except Exception as error:
             if self._closing.is_set() or key not in self._known:
                 return

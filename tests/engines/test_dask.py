@@ -308,3 +308,13 @@ def test_data_at_its_path_is_not_sent(tmp_path, monkeypatch):
         told = told_by(engine)
         with Worker(engine.address, "--no-fetch", env=environment):
             eventually(lambda: engine.wait([]) or any("not the master's" in each for each in told))
+
+
+def test_a_worker_that_does_not_see_a_shared_folder_is_refused(tmp_path):
+    (tmp_path / "study").mkdir()
+    with Dask(0, port=0, shared=True, log_directory=tmp_path / "study" / "logs") as engine:
+        told = told_by(engine)
+        (tmp_path / "study").rmdir()  # as on a machine without it
+        with Worker(engine.address):
+            eventually(lambda: engine.wait([]) or told)
+        assert "does not see the study's folder" in told[0]
