@@ -18,6 +18,7 @@ TENSORFLOW = ["tensorflow>=2.18", *KERAS]
 TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELSEWHERE}", *KERAS]
 # KerasTuner imports tensorboard without requiring it.
 PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
+DASK = ["dask[distributed]>=2025.7", "bokeh>=3.1", "cryptography>=42"]  # bokeh for the dashboard
 NUMBA = ["numba>=0.61"]  # the first for Python 3.13
 ATPE = ["lightgbm>=4.0", "scikit-learn>=1.4"]
 # What benchmarks/samplers.py needs further: PyTorch for Optuna's Gaussian process, ONNX for the LCBench surrogate.
@@ -77,7 +78,8 @@ setup(
         "tensorflow": TENSORFLOW,
         "tensorflow-cpu": TENSORFLOW_CPU,
         "compss": ["pycompss>=3.3"],
-        "dask": ["dask[distributed]>=2024.8"],
+        "dask": DASK,
+        "jobqueue": [*DASK, "dask-jobqueue>=0.9"],
         "ray": ["ray>=2.40"],
         "mpi": ["mpi4py>=4.0"],
         "numba": NUMBA,
@@ -88,6 +90,8 @@ setup(
             *PEERS,
             *NUMBA,
             *ATPE,
+            *DASK,
+            "dask-jobqueue>=0.9",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=9.0",

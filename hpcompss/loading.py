@@ -6,14 +6,20 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hpcompss.cache_folder import cache_folder
 from hpcompss.errors import InputError, nearest
 
-__all__ = ["load_attribute"]
+__all__ = ["DELIVERED", "load_attribute"]
+
+DELIVERED = "HPCOMPSS_MODULES"
+"""The environment variable of a worker's processes that maps folders of the master to their copies in the cache."""
 
 
 def load_attribute(reference: str) -> Any:
@@ -41,7 +47,7 @@ def load_attribute(reference: str) -> Any:
 
 @functools.cache
 def _from_file(place: str) -> ModuleType:
-    path = Path(place).resolve()
+    path = _delivered(Path(place)) or Path(place).resolve()
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     # Its neighbours import as they would if it were run as a script.
@@ -60,6 +66,13 @@ def _from_file(place: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _delivered(path: Path) -> Path | None:
+    """Returns where a file of the master's is on a worker that was given a copy, or None."""
+    folders: dict[str, str] = json.loads(os.environ.get(DELIVERED, "{}"))
+    copy = folders.get(str(path.parent))
+    return None if copy is None else cache_folder() / copy / path.name
 
 
 def _from_name(place: str) -> ModuleType:

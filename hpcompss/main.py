@@ -97,8 +97,8 @@ def _resume(options: argparse.Namespace) -> int:
             target=options.target,
             patience=options.patience,
             min_improvement=options.min_improvement,
-            workers=options.workers,
             engine=options.engine,
+            engine_options=_engine_options(options),
             view=view,
         )
     except KeyboardInterrupt:
@@ -308,6 +308,40 @@ def _agent(options: argparse.Namespace) -> int:
     return 0
 
 
+def _worker(options: argparse.Namespace) -> int:
+    from hpcompss.engines.dask_worker import serve
+    from hpcompss.engines.machine import available_cores, available_gpus, available_memory
+
+    def say(sentence: str) -> None:
+        if not options.quiet:
+            print(sentence, flush=True)
+
+    serve(
+        options.master,
+        options.cpu or available_cores(),
+        len(available_gpus()) if options.gpu is None else options.gpu,
+        options.memory or available_memory(),
+        name=options.name,
+        certificates=options.certificates,
+        finish=options.finish,
+        patience=options.patience,
+        fetch=not options.no_fetch,
+        say=say,
+    )
+    return 0
+
+
+def _certificates(options: argparse.Namespace) -> int:
+    from hpcompss.cluster.certificates import make_certificates
+
+    made = make_certificates(options.directory)
+    if options.json:
+        _print_json({key: str(path) for key, path in vars(made).items()})
+    else:
+        print(f"{options.directory}: copy it, by a safe way, to each machine that shall work for the same master")
+    return 0
+
+
 def _plan(options: argparse.Namespace) -> int:
     from hpcompss.report.console import make_console, make_view
     from hpcompss.report.plan import make_plan, show_plan
@@ -352,6 +386,18 @@ def _default_folder(workflow: str) -> Path:
     return new_folder(Path(workflow).stem)
 
 
+def _engine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options that say how the engine finds its workers, by the keys of the workflow's section."""
+    stated = {
+        "workers": options.workers,
+        "address": options.address,
+        "host": options.scheduler_host,
+        "port": options.scheduler_port,
+        "certificates": options.certificates,
+    }
+    return {key: value for key, value in stated.items() if value is not None}
+
+
 def _assignments(options: argparse.Namespace) -> list[str]:
     """Returns the options that stand for settings of the workflow, as assignments; --set comes first."""
     named = {
@@ -363,7 +409,7 @@ def _assignments(options: argparse.Namespace) -> list[str]:
         "search.min_improvement": options.min_improvement,
         "search.seed": options.seed,
         "engine.name": options.engine,
-        "engine.workers": options.workers,
+        **{f"engine.{key}": value for key, value in _engine_options(options).items()},
     }
     return [*options.set, *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
@@ -402,8 +448,7 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
     _add_directory(resume)
     _add_rules(resume)
-    resume.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
-    resume.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
+    _add_engine(resume)
 
     _add_directory(command("status", _status, "show how a study stands"))
     _add_directory(command("best", _best, "show the best configuration of a study and where its model is"))
@@ -472,6 +517,33 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting of the workflow")
     submit.add_argument("--run", action="store_true", help="submit, do not only print")
 
+    worker = command("worker", _worker, "work for a study that runs on another machine, until told to stop")
+    worker.add_argument(
+        "master", metavar="MASTER", help="the address of its Dask scheduler: tcp://host:8786, tls://..."
+    )
+    worker.add_argument("--cpu", metavar="N", type=_positive, help="how many cores (default: those of this machine)")
+    worker.add_argument("--gpu", metavar="N", type=_amount, help="how many GPUs (default: those of this machine)")
+    worker.add_argument(
+        "--memory", metavar="SIZE", type=_memory, help="such as 64GB (default: the memory of this machine)"
+    )
+    worker.add_argument("--name", metavar="NAME", help="what the master calls it (default: its host and process)")
+    worker.add_argument("--certificates", metavar="DIR", type=Path, help="the folder of certificates of the master")
+    worker.add_argument(
+        "--finish",
+        metavar="TIME",
+        type=_span,
+        default=0.0,
+        help="how long running trials may go on when it is told to stop; after that they are handed back (default: 0)",
+    )
+    worker.add_argument(
+        "--patience", metavar="TIME", type=_span, help="how long to try to reach the master (default: for ever)"
+    )
+    worker.add_argument("--no-fetch", action="store_true", help="never copy a study's data here from the master")
+    worker.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
+
+    certificates = command("certificates", _certificates, "make the certificates that a master and its workers share")
+    certificates.add_argument("directory", metavar="DIR", type=Path, help="the folder to make")
+
     _add_agent(
         command("agent", _agent, "start a COMPSs agent here, have it join or leave a master, run a study on one")
     )
@@ -520,13 +592,27 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", metavar="NAME", help="where the trials run (auto, local, compss)")
-    parser.add_argument("--workers", metavar="N", type=_workers, help="how many trials run at once, or auto")
+    _add_engine(parser)
     _add_rules(parser)
     parser.add_argument("--seed", metavar="S", type=_natural, help="makes the search repeatable")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="another setting, such as training.epochs=5"
     )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    from hpcompss.engines import AUTO, ENGINES
+
+    parser.add_argument("--engine", metavar="NAME", help=f"where the trials run ({', '.join([AUTO, *ENGINES])})")
+    parser.add_argument(
+        "--workers", metavar="N", type=_workers, help="how many trials run at once, or auto; for dask also MIN-MAX"
+    )
+    parser.add_argument("--address", metavar="ADDRESS", help="of the cluster that is there (dask, ray)")
+    parser.add_argument("--scheduler-port", metavar="P", type=_port, help="where a Dask scheduler here is to listen")
+    parser.add_argument(
+        "--scheduler-host", metavar="HOST", help="on which address of this machine (default: 127.0.0.1; 0.0.0.0: all)"
+    )
+    parser.add_argument("--certificates", metavar="DIR", help="for encryption: a folder of  hpcompss certificates")
 
 
 def _add_rules(parser: argparse.ArgumentParser) -> None:
@@ -544,8 +630,11 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _workers(text: str) -> int | str:
-    return text if text == "auto" else _positive(text)
+def _workers(text: str) -> Any:
+    if text == "auto":
+        return text
+    least, dash, most = text.partition("-")
+    return {"min": _natural(least), "max": _positive(most)} if dash and least else _natural(text)
 
 
 def _natural(text: str, least: int = 0) -> int:
@@ -568,6 +657,13 @@ def _figure(text: str) -> float:
     return number
 
 
+def _amount(text: str) -> float:
+    number = _figure(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return number
+
+
 def _positive(text: str) -> int:
     return _natural(text, least=1)
 
@@ -578,6 +674,11 @@ def _duration(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _span(text: str) -> float:
+    """Returns the seconds of a duration that may be 0."""
+    return 0.0 if text == "0" else parse_duration(_duration(text))
 
 
 def _memory(text: str) -> int:

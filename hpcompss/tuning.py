@@ -8,13 +8,15 @@ import os
 import shutil
 import sys
 import time as clock
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import strftime
-from typing import Any, Literal
+from typing import Any
 
 from hpcompss.constraints import parse_constraints
-from hpcompss.engines import Engine, check_engine, chosen_engine, inside_compss, make_engine
+from hpcompss.engines import Engine, chosen_engine, inside_compss, make_engine
+from hpcompss.engines.delivery import Luggage
+from hpcompss.engines.fleet import Range
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import (
     FunctionGraph,
@@ -39,7 +41,7 @@ from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.tasks.train import model_path
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources, Trial
-from hpcompss.workflow import RULES, Workflow, load_workflow, make_workflow
+from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
 
 __all__ = [
     "UserCodeError",
@@ -57,6 +59,10 @@ __all__ = [
 LAGS_A_SLOT = 4
 """The lag for each slot where the workflow states none. With trials of lognormal duration (sigma 0.5) 1,920 slots were
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
+
+
+REMOTE = ("dask",)
+"""The engines whose workers may be anywhere, on machines that see nothing of this one's."""
 
 
 class UserCodeError(HpcompssError):
@@ -106,7 +112,7 @@ def tune(
     made_here = not folder.exists()
     check_sources(checked)
     _check_folder(folder, checked)
-    with locating(checked), open_engine(checked, engine, folder) as where:
+    with locating(checked), open_engine(checked, engine, folder, view) as where:
         with _removing_unused(folder, made_here):
             made = _new_study(checked, find_space(checked, where, view), folder, where)
         with made:
@@ -128,8 +134,8 @@ def resume(
     target: float | None = None,
     patience: int | None = None,
     min_improvement: float | None = None,
-    workers: int | Literal["auto"] | None = None,
     engine: Engine | str | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     view: View | None = None,
     model: Any = None,
     function: Any = None,
@@ -146,8 +152,8 @@ def resume(
         patience: How many finished trials in a row may bring no better value, in place of what its workflow says.
         min_improvement: The expected improvement below which a further trial is not worth it, in place of what its
             workflow says.
-        workers: How many trials run at once, in place of what its workflow says.
         engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
+        engine_options: Settings of the section ``engine``, such as ``{"workers": 4}``, in place of the workflow's.
         view: Watches the search; by default what happens is printed.
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
@@ -169,17 +175,16 @@ def resume(
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
-        if isinstance(engine, str) and engine != workflow.engine.name:
-            check_engine(engine)
-            workflow = workflow.model_copy(update={"engine": workflow.engine.on(engine)})
-        workflow = _updated(workflow, "engine", workers=workers)
+        if isinstance(engine, str) or engine_options:
+            name = engine if isinstance(engine, str) else workflow.engine.name
+            workflow = workflow.model_copy(update={"engine": workflow.engine.on(name, engine_options)})
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
-        with locating(workflow), open_engine(workflow, given, folder) as where:
+        with locating(workflow), open_engine(workflow, given, folder, view) as where:
             _search(workflow, study, where, view, begun)
         return study
 
@@ -349,23 +354,44 @@ def _graph(workflow: Workflow, study: Study) -> TrialGraph:
 
 
 @contextlib.contextmanager
-def open_engine(workflow: Workflow, given: Engine | None = None, folder: Path | None = None) -> Iterator[Engine]:
+def open_engine(
+    workflow: Workflow, given: Engine | None = None, folder: Path | None = None, view: View | None = None
+) -> Iterator[Engine]:
     """Gives the engine that a workflow asks for, closed at the end; one that is given instead stays open.
 
     Args:
         workflow: The workflow.
         given: An engine to use instead.
         folder: The study's, where the workers' output is kept.
+        view: Shows what the engine tells of its workers.
     """
     if given is not None:
         yield given
         return
     section = workflow.engine.on(chosen_engine(workflow.engine.name))
-    workers = None if section.workers == "auto" else section.workers
+    workers: Any = None if section.workers == "auto" else section.workers
+    if isinstance(workers, WorkerRange):
+        workers = Range(workers.min, workers.max)
     preload = ("keras",) if workflow.model is not None else ()
     logs = None if folder is None else folder / LOGS
-    with make_engine(section.name, workers=workers, preload=preload, log_directory=logs, **section.options()) as made:
+    options = section.options()
+    if section.name in REMOTE:
+        options |= {"trial": workflow.trial_resources, "luggage": lambda: _luggage(workflow)}
+    with make_engine(section.name, workers=workers, preload=preload, log_directory=logs, **options) as made:
+        if view is not None:
+            made.tell = view.say  # type: ignore[method-assign]
+            for sentence in made.introduction:
+                view.say(sentence)
+        made.await_workers()
         yield made
+
+
+def _luggage(workflow: Workflow) -> Luggage:
+    """Returns what workers need that do not see this machine's files."""
+    data = workflow.data_specification()
+    named = (workflow.model, workflow.function, data and data.function)
+    places = [str(each).rpartition(":")[0] for each in named if isinstance(each, str)]
+    return Luggage([Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()], data)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hpcompss.engines import AUTO, check_engine
 from hpcompss.errors import InputError, nearest
@@ -215,34 +225,87 @@ class ResourcesSection(_Section):
         return self
 
 
-ENGINE_OPTIONS = {"local": ("gpus",), "compss": ("resources", "gpu_shares", "address", "port", "shared")}
-"""The settings that one engine alone has."""
+ENGINE_OPTIONS = {
+    "local": ("gpus",),
+    "compss": ("resources", "gpu_shares", "address", "port", "shared"),
+    "dask": (
+        *("address", "host", "port", "dashboard", "certificates", "start", "jobqueue"),
+        *("shared", "wait_for_workers", "grace"),
+    ),
+}
+"""The settings that each engine has, beside those of all."""
+
+
+class WorkerRange(_Section):
+    """Between which bounds an engine starts and ends workers by itself."""
+
+    min: Annotated[int, Field(ge=0)] = 0
+    max: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> WorkerRange:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: swap them")
+        return self
 
 
 class EngineSection(_Section):
     """Where the trials run."""
 
     name: str = AUTO
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] | WorkerRange = "auto"
     gpus: Annotated[int, Field(ge=0)] | None = None
     resources: str | None = None
     gpu_shares: Annotated[int, Field(ge=1)] | None = None
     address: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
     shared: bool | None = None
+    host: str | None = None
+    dashboard: Annotated[int, Field(ge=0, le=65535)] | None = None
+    certificates: str | None = None
+    start: str | None = None
+    jobqueue: dict[str, Any] | None = None
+    wait_for_workers: bool | None = None
+    grace: Duration | None = None
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_of_engine(cls, workers: Any, info: ValidationInfo) -> Any:
+        if info.data.get("name") != "dask":
+            if isinstance(workers, WorkerRange):
+                raise ValueError("bounds belong to the engine dask: state a number, or auto")
+            if workers == 0:
+                raise ValueError("must be at least 1, not 0")
+        return workers
 
     @model_validator(mode="after")
     def _options_of_engine(self) -> EngineSection:
-        for engine, options in ENGINE_OPTIONS.items():
-            for option in options:
-                if self.name not in (engine, AUTO) and getattr(self, option) is not None:
-                    raise ValueError(f"{option} belongs to the engine {engine}: leave it out")
+        own = ENGINE_OPTIONS.get(self.name, ())
+        for option in {option for options in ENGINE_OPTIONS.values() for option in options} - set(own):
+            if self.name != AUTO and getattr(self, option) is not None:
+                engines = [engine for engine, options in ENGINE_OPTIONS.items() if option in options]
+                of = f"the engine {engines[0]}" if len(engines) == 1 else f"the engines {' and '.join(engines)}"
+                raise ValueError(f"{option} belongs to {of}: leave it out")
         return self
 
-    def on(self, engine: str) -> EngineSection:
-        """Returns this section for one engine, with those settings that it has."""
-        stated = {option: getattr(self, option) for option in ENGINE_OPTIONS.get(engine, ())}
-        return EngineSection(name=engine, workers=self.workers, **stated)
+    def on(self, engine: str, settings: Mapping[str, Any] | None = None) -> EngineSection:
+        """Returns this section for one engine, with those settings that it has, and others in place of some.
+
+        Raises:
+            InputError: There is no such engine, or a setting is not one of its.
+        """
+        check_engine(engine)
+        known = ENGINE_OPTIONS.get(engine, {option for options in ENGINE_OPTIONS.values() for option in options})
+        stated = {option: getattr(self, option) for option in known}
+        bounded = isinstance(self.workers, WorkerRange) or self.workers == 0
+        workers = "auto" if bounded and engine != "dask" else self.workers
+        try:
+            return EngineSection(**{"name": engine, "workers": workers, **stated, **(settings or {})})
+        except ValidationError as error:
+            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise InputError(
+                f"what was stated for the engine {engine} does not fit it: {reason}", key="engine"
+            ) from None
 
     def options(self) -> dict[str, Any]:
         """Returns what is stated for this engine alone."""

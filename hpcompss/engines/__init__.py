@@ -11,18 +11,21 @@ from hpcompss.errors import InputError, nearest
 if TYPE_CHECKING:
     from hpcompss.engines.base import Engine, Future
     from hpcompss.engines.compss import Compss
+    from hpcompss.engines.dask import Dask
     from hpcompss.engines.local import Local
 
-__all__ = ["Compss", "Engine", "Future", "Local", "check_engine", "chosen_engine", "make_engine"]
+__all__ = ["Compss", "Dask", "Engine", "Future", "Local", "check_engine", "chosen_engine", "make_engine"]
 
 _HOMES = {
     "Compss": "hpcompss.engines.compss",
+    "Dask": "hpcompss.engines.dask",
     "Engine": "hpcompss.engines.base",
     "Future": "hpcompss.engines.base",
     "Local": "hpcompss.engines.local",
 }
 
-_ENGINES = {"local": "Local", "compss": "Compss"}
+ENGINES = {"local": "Local", "compss": "Compss", "dask": "Dask"}
+"""The engines by their names, each with its class."""
 
 AUTO = "auto"
 """Stands for the engine of the place that a study is started in."""
@@ -36,8 +39,8 @@ def __getattr__(name: str) -> Any:
 
 def check_engine(name: str) -> None:
     """Raises `InputError` where there is no engine of this name."""
-    if name != AUTO and name not in _ENGINES:
-        raise InputError(f"unknown engine {name!r}; {nearest(name, [AUTO, *_ENGINES])}", key="engine.name")
+    if name != AUTO and name not in ENGINES:
+        raise InputError(f"unknown engine {name!r}; {nearest(name, [AUTO, *ENGINES])}", key="engine.name")
 
 
 def chosen_engine(name: str) -> str:
@@ -57,5 +60,5 @@ def inside_compss() -> bool:
 def make_engine(name: str, **options: Any) -> Engine:
     """Returns the engine of this name. Raises `InputError` where there is none."""
     check_engine(name)
-    engine: Engine = __getattr__(_ENGINES[chosen_engine(name)])(**options)
+    engine: Engine = __getattr__(ENGINES[chosen_engine(name)])(**options)
     return engine

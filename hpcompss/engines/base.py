@@ -8,7 +8,7 @@ it, comes back as a `Failure` in place of its value, also to a task that takes i
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -56,6 +56,17 @@ class Engine(abc.ABC):
 
     advice = ""
     """What would let the lagged order run better here, as a sentence, or nothing."""
+
+    def tell(self, message: str) -> None:  # noqa: B027 - it need not be replaced
+        """Takes what the user should know of workers; whoever uses the engine may put a function in its place."""
+
+    @property
+    def introduction(self) -> Sequence[str]:
+        """What the user should know of the engine before it is used, in sentences."""
+        return ()
+
+    def await_workers(self) -> None:  # noqa: B027 - most have theirs from the start
+        """Returns when there is a worker that can run tasks, or none needs to be waited for."""
 
     @property
     def about(self) -> dict[str, Any] | None:

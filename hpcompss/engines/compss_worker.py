@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.engines import pickling
+from hpcompss.engines.children import Children, Surroundings, Watch, folder_of_logs, run_in_child
 from hpcompss.engines.gpu_leases import leased
-from hpcompss.engines.local import Local
 from hpcompss.engines.local_worker import unpickled
 from hpcompss.engines.machine import available_gpus
 from hpcompss.engines.messages import Line, Office
@@ -33,9 +33,6 @@ VALUE = b"V"
 
 LOST = b"L"
 """Begins the outcome of a task that could not run because what it takes was lost."""
-
-TURN = 0.2
-"""Seconds between two looks at what the master wants, and between two messages of progress."""
 
 TOGETHER = 0.5
 """Seconds that a probe takes, so that COMPSs gives those of one time to different nodes."""
@@ -153,8 +150,8 @@ def _outcome(order: Order, results: list[bytes], line: Line) -> bytes:
                 sys.path.append(entry)
         if order.light:
             return _inline(order, results)
-        watch = _Watch(line, order.site.beat)
-        return _on_gpus(order, results, watch) if order.units else _in_child(order, results, (), watch)
+        watch = Watch(line, order.site.beat)
+        return _on_gpus(order, results, line, watch) if order.units else _in_child(order, results, (), watch)
     except Exception as error:  # what a task raises comes back as data; this is the engine's own trouble
         return pickling.dumps(Failure.of(error))
 
@@ -164,33 +161,7 @@ def _inline(order: Order, results: list[bytes]) -> bytes:
     return pickling.dumps(function(*arguments))
 
 
-class _Watch:
-    """Tells the master of a task while it runs."""
-
-    def __init__(self, line: Line, beat: float) -> None:
-        self._line = line
-        self._beat = beat
-        self._told: Any = None
-        self._last = time.monotonic()
-
-    def move(self, place: str) -> None:
-        """Tells where it runs."""
-        self._line.alive(place=place)
-
-    def turn(self, progress: Mapping[str, float]) -> bool:
-        """Tells what is new, or now and then that the task goes on; returns whether it shall."""
-        now = time.monotonic()
-        if progress and progress is not self._told:
-            self._told, self._last = progress, now
-            self._line.progress(**progress)
-        elif now - self._last > self._beat or self._line.broken:
-            self._last = now
-            self._line.alive()
-        self._line.listen(0)
-        return not self._line.cancelled
-
-
-def _on_gpus(order: Order, results: list[bytes], watch: _Watch) -> bytes:
+def _on_gpus(order: Order, results: list[bytes], line: Line, watch: Watch) -> bytes:
     names = _gpu_names(order)
     if len(names) * order.site.gpu_shares < order.units:
         reason = f"it asked for {order.resources.gpu:g} GPUs, {socket.gethostname()} has {len(names)}"
@@ -198,12 +169,8 @@ def _on_gpus(order: Order, results: list[bytes], watch: _Watch) -> bytes:
     with leased(order.units, order.site.gpu_shares, names, lambda: watch.turn({})) as gpus:
         if not gpus:
             return pickling.dumps(Failure.cancelled())
-        watch.move(f"{socket.gethostname()}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}")
-        try:
-            return _in_child(order, results, gpus, watch)
-        finally:
-            # An idle process would hold memory of a GPU that is given to another task.
-            _children.close()
+        line.alive(place=f"{socket.gethostname()}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}")
+        return _in_child(order, results, gpus, watch)
 
 
 def _gpu_names(order: Order) -> tuple[str, ...]:
@@ -216,58 +183,35 @@ def _gpu_names(order: Order) -> tuple[str, ...]:
     return visible[:declared] if len(visible) >= declared else tuple(map(str, range(declared)))
 
 
-def _in_child(order: Order, results: list[bytes], gpus: tuple[str, ...], watch: _Watch) -> bytes:
-    local = _children.of(order, gpus)
-    future = local.relay(order.task, results, order.resources)
-    while not local.wait([future], timeout=TURN):
-        _children.follow_affinity(future.process)
-        if not watch.turn(future.progress):
-            local.cancel(future)
-    watch.turn(future.progress)
-    return future.pickled
+def _in_child(order: Order, results: list[bytes], gpus: tuple[str, ...], watch: Watch) -> bytes:
+    site = order.site
+
+    def turn(progress: Mapping[str, float], process: int | None) -> bool:
+        _follow_affinity(process)
+        return watch.turn(progress)
+
+    surroundings = Surroundings(
+        # COMPSs removes the folder that a task runs in; the child outlives it.
+        Path(site.directory) if os.path.isdir(site.directory) else Path.home(),
+        site.preload,
+        folder_of_logs(site.logs, socket.gethostname()),
+    )
+    # An idle process would hold memory of a GPU that is given to another task.
+    with _children.lease(surroundings, order.resources.cpu, gpus, keep=not gpus) as local:
+        result, progress = run_in_child(local, order.task, results, order.resources, turn)
+        watch.turn(progress)
+    return result
 
 
-class _Children:
-    """The local engine of this COMPSs worker process: one child, kept warm while the shape stays."""
-
-    def __init__(self) -> None:
-        self._local: Local | None = None
-        self._shape: Any = None
-
-    def of(self, order: Order, gpus: tuple[str, ...]) -> Local:
-        shape = (order.resources, gpus, order.site)
-        if self._local is None or self._shape != shape:
-            self.close()
-            site = order.site
-            logs = None if site.logs is None else site.logs / f"{socket.gethostname()}-{os.getpid()}"
-            with contextlib.suppress(OSError):
-                # COMPSs removes the folder that a task runs in; the child outlives it.
-                os.chdir(site.directory if os.path.isdir(site.directory) else Path.home())
-            self._local = Local(
-                1,
-                cores=order.resources.cpu,
-                gpus=gpus,
-                memory=order.resources.memory,
-                log_directory=logs if logs is not None and logs.parent.is_dir() else None,
-                preload=site.preload,
-            )
-            self._shape = shape
-        return self._local
-
-    def follow_affinity(self, process: int | None) -> None:
-        """Has a child run on the cores that COMPSs gave this task, not on those of the task it was started in."""
-        if process is None or not hasattr(os, "sched_setaffinity"):
-            return
-        cores = os.sched_getaffinity(0)
-        with contextlib.suppress(OSError):
-            if os.sched_getaffinity(process) != cores:
-                for thread in Path(f"/proc/{process}/task").iterdir():
-                    os.sched_setaffinity(int(thread.name), cores)
-
-    def close(self) -> None:
-        if self._local is not None:
-            self._local.close()
-            self._local = None
+def _follow_affinity(process: int | None) -> None:
+    """Has a child run on the cores that COMPSs gave this task, not on those of the task it was started in."""
+    if process is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):
+        if os.sched_getaffinity(process) != cores:
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores)
 
 
-_children = _Children()
+_children = Children()

@@ -17,13 +17,13 @@ import pickle
 import selectors
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcompss.engines.base import Engine, Future
 from hpcompss.engines.future import detached
-from hpcompss.engines.local_process import DEATH_PATIENCE, WorkerProcess
+from hpcompss.engines.local_process import DEATH_PATIENCE, EMPTY, WorkerProcess
 from hpcompss.engines.local_task import LocalFuture, death, overrun, pickled_task
 from hpcompss.engines.local_worker import READY, RESULT
 from hpcompss.engines.placement import Machine, Shape
@@ -100,6 +100,8 @@ class Local(Engine):
         log_directory: Where each worker keeps a file of what its tasks print; None to drop it.
         preload: Modules that workers import when they start, so that no task's time limit pays for it; one that cannot
             be imported is left to fail in the task that needs it.
+        directory: The working directory of workers; None for the master's.
+        environment: Environment variables that workers have beside the master's.
 
     Raises:
         InputError: An argument is out of its range.
@@ -115,6 +117,8 @@ class Local(Engine):
         worker_memory_growth: float | None = MEMORY_GROWTH,
         log_directory: Path | str | None = None,
         preload: Sequence[str] = (),
+        directory: Path | None = None,
+        environment: Mapping[str, str] = EMPTY,
     ) -> None:
         if worker_memory_growth is not None and not worker_memory_growth > 1:
             message = f"worker_memory_growth must be above 1, not {worker_memory_growth}"
@@ -123,6 +127,8 @@ class Local(Engine):
         self._growth = worker_memory_growth
         self._log_directory = None if log_directory is None else _made(Path(log_directory).absolute())
         self._preload = tuple(preload)
+        self._directory = directory
+        self._environment = environment
         self._token = object()
         self._numbers = itertools.count()
         self._queue: list[tuple[int, LocalFuture]] = []
@@ -408,6 +414,8 @@ class Local(Engine):
             lifeline=self._lifeline[0],
             log_directory=self._log_directory,
             preload=self._preload,
+            directory=self._directory,
+            environment=self._environment,
         )
         worker = _Worker(process, shape, gpus)
         self._workers.append(worker)

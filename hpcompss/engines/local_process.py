@@ -14,14 +14,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from hpcompss.engines.local_worker import BOOTSTRAP, HEADER, PATH_VARIABLE
 
-__all__ = ["DEATH_PATIENCE", "THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
+__all__ = ["DEATH_PATIENCE", "EMPTY", "THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
 
 THREAD_VARIABLES = (
     "HPCOMPSS_THREADS",
@@ -51,9 +52,16 @@ DEATH_PATIENCE = 5.0
 EXIT_PATIENCE = 1.0
 """Seconds that a process which closed its connection has to end by itself."""
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
-def worker_environment(cpu: int, gpus: Sequence[str]) -> dict[str, str]:
+
+def worker_environment(cpu: int, gpus: Sequence[str], more: Mapping[str, str] = EMPTY) -> dict[str, str]:
     """Returns the environment of a worker: the master's, with ``cpu`` threads a library and only ``gpus`` visible.
+
+    Args:
+        cpu: The threads it may use.
+        gpus: The GPUs it sees.
+        more: Further variables; they come last.
 
     Threads are counted and not pinned to cores: two studies on one machine would choose the same cores to pin, and
     the kernel's scheduler keeps a busy thread where it is anyway.
@@ -67,6 +75,7 @@ def worker_environment(cpu: int, gpus: Sequence[str]) -> dict[str, str]:
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # or the first of two tasks on a GPU would take all of it
     environment[PATH_VARIABLE] = "\n".join(sys.path)
+    environment.update(more)
     return environment
 
 
@@ -80,6 +89,8 @@ class WorkerProcess:
         lifeline: The reading end of a pipe that breaks when the master dies.
         log_directory: Where it writes what tasks print, or None to drop that.
         preload: Modules to import before its first task.
+        directory: Its working directory, or None for the master's.
+        environment: Environment variables that it has beside the master's.
     """
 
     def __init__(
@@ -91,6 +102,8 @@ class WorkerProcess:
         lifeline: int,
         log_directory: Path | None,
         preload: Sequence[str],
+        directory: Path | None = None,
+        environment: Mapping[str, str] = EMPTY,
     ) -> None:
         self.number = number
         self.place = _place(number, gpus)
@@ -104,7 +117,8 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log if self._keeps_log else subprocess.DEVNULL,
                 stderr=self._log,
-                env=worker_environment(cpu, gpus),
+                env=worker_environment(cpu, gpus, environment),
+                cwd=directory,
                 pass_fds=(other_end.fileno(), lifeline),
                 start_new_session=True,
             )

@@ -9,7 +9,7 @@ from hpcompss.engines.machine import available_cores, available_gpus, available_
 from hpcompss.errors import InputError
 from hpcompss.trial import Resources
 
-__all__ = ["Machine", "Shape"]
+__all__ = ["Machine", "Shape", "free_gpus", "size"]
 
 Shape = tuple[int, float]
 """What a worker holds: cores, and GPUs (a fraction below 1 is a share of one)."""
@@ -99,21 +99,32 @@ class Machine:
             return None
         if cpu + sum(other[0] for other, _ in workers) > self.cores:
             return None
-        if gpu == 0:
-            return ()
-        used = dict.fromkeys(self.gpus, 0.0)
-        for other, names in workers:
-            for name in names:
-                used[name] += min(other[1], 1.0)
-        share, count = min(gpu, 1.0), max(1, int(gpu))
-        # The least used first: two halves share a GPU only when none is free.
-        free = sorted((name for name in used if used[name] + share <= 1 + ROUNDING), key=used.__getitem__)[:count]
-        return tuple(sorted(free, key=self.gpus.index)) if len(free) == count else None
+        return free_gpus(self.gpus, gpu, ((other[1], names) for other, names in workers)) if gpu else ()
 
     def _gpu_capacity(self, gpu: float) -> int:
         if gpu >= 1:
             return len(self.gpus) // int(gpu)
         return len(self.gpus) * int(1 / gpu + ROUNDING)
+
+
+def free_gpus(
+    gpus: Sequence[str], wanted: float, held: Iterable[tuple[float, tuple[str, ...]]]
+) -> tuple[str, ...] | None:
+    """Returns the GPUs that a task gets, or None where too few are free.
+
+    Args:
+        gpus: All GPUs.
+        wanted: How many it asks for, or a share of one.
+        held: What each other task asked for, and the GPUs it got.
+    """
+    used = dict.fromkeys(gpus, 0.0)
+    for other, names in held:
+        for name in names:
+            used[name] = used.get(name, 0.0) + min(other, 1.0)
+    share, count = min(wanted, 1.0), max(1, int(wanted))
+    # The least used first: two halves share a GPU only when none is free.
+    free = sorted((name for name in gpus if used[name] + share <= 1 + ROUNDING), key=used.__getitem__)[:count]
+    return tuple(sorted(free, key=gpus.index)) if len(free) == count else None
 
 
 def size(count: float) -> str:

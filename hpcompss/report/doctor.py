@@ -61,6 +61,10 @@ _PACKAGES = (
 """Distribution, module, the extra that brings it (none: hpcompss itself does), whether hpcompss works without it."""
 
 
+_FRAMEWORKS = (("Dask", "distributed", "dask"), ("Ray", "ray", "ray"), ("mpi4py", "mpi4py", "mpi"))
+"""What engines run on, each with its distribution and the extra that brings it; joblib comes with scikit-learn."""
+
+
 def examine(engine: str = "local", resources: Path | None = None, project: Path | None = None) -> list[Finding]:
     """Returns what was found on this machine; imports nothing heavy.
 
@@ -125,6 +129,12 @@ def _engines() -> Iterator[Finding]:
         yield Finding("COMPSs", False, "runcompss is not on PATH", remedy, optional=True)
     else:
         yield Finding("COMPSs", True, runcompss, optional=True)
+    for name, distribution, extra in _FRAMEWORKS:
+        version = _version(distribution)
+        yield Finding(name, bool(version), version or "not installed", f"pip install 'hpcompss[{extra}]'", True)
+    if _version("mpi4py"):
+        mpiexec = shutil.which("mpiexec")
+        yield Finding("mpiexec", mpiexec is not None, mpiexec or "not on PATH", "install an MPI", True)
 
 
 def _compss() -> Iterator[Finding]:

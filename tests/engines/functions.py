@@ -193,3 +193,9 @@ def fork_carelessly(raises):
         return "child"
     os.waitpid(child, 0)
     return os.getpid()
+
+
+def kill_grandparent():
+    """Kills the worker that started this process."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(ENDLESS)

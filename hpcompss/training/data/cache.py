@@ -25,22 +25,13 @@ import numpy.typing as npt
 
 from hpcompss.errors import InputError
 
-__all__ = ["Array", "ArrayFile", "ArrayFolder", "ClassNames", "Entry", "cached", "default_directory"]
+__all__ = ["Array", "ArrayFile", "ArrayFolder", "ClassNames", "Entry", "cached", "opened"]
 
 Array = npt.NDArray[Any]
 ClassNames = tuple[str, ...]
 
 DESCRIPTION = "description.json"
 PARTIAL = ".partial"
-
-
-def default_directory() -> Path:
-    """Returns ``$HPCOMPSS_CACHE``, else ``$XDG_CACHE_HOME/hpcompss``, else ``~/.cache/hpcompss``."""
-    if directory := os.environ.get("HPCOMPSS_CACHE"):
-        return Path(directory).expanduser()
-    if directory := os.environ.get("XDG_CACHE_HOME"):
-        return Path(directory) / "hpcompss"
-    return Path.home() / ".cache" / "hpcompss"
 
 
 class ArrayFile:
@@ -163,13 +154,13 @@ def cached(
     """
     digest = hashlib.sha256(repr(identity).encode(errors="surrogateescape")).hexdigest()[:16]
     path = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', title)[:40]}-{digest}"
-    entry = _open(path)
+    entry = opened(path)
     if entry is not None:
         return entry
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _lock(path) as alone:
-            return _open(path) or _build(path, build, alone=alone)
+            return opened(path) or _build(path, build, alone=alone)
     except OSError as error:
         # Readers turn what they fail to read into an InputError, so this comes from the cache.
         raise InputError(
@@ -178,8 +169,8 @@ def cached(
         ) from error
 
 
-def _open(path: Path) -> Entry | None:
-    """Returns the entry at ``path`` when it is whole."""
+def opened(path: Path) -> Entry | None:
+    """Returns the entry at ``path`` when it is whole, else None."""
     try:
         description = json.loads((path / DESCRIPTION).read_text("utf-8"))
         sizes = description["sizes"]
@@ -206,7 +197,7 @@ def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: boo
         with contextlib.suppress(OSError):
             folder.close()
         shutil.rmtree(partial, ignore_errors=True)
-    entry = _open(path)
+    entry = opened(path)
     if entry is None:
         raise OSError(f"'{path}' was changed while it was written")
     return entry
@@ -214,13 +205,13 @@ def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: boo
 
 def _publish(partial: Path, path: Path) -> None:
     """Moves a finished entry to its place, unless another process has put the same there in the meantime."""
-    if _open(path) is not None:
+    if opened(path) is not None:
         return
     shutil.rmtree(path, ignore_errors=True)
     try:
         partial.rename(path)
     except OSError:
-        if _open(path) is None:
+        if opened(path) is None:
             raise
 
 

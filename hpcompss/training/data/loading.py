@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hpcompss.cache_folder import cache_folder
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["load_data", "load_data_once", "load_folds"]
+if TYPE_CHECKING:
+    from hpcompss.training.data.cache import Entry
+
+__all__ = ["DELIVERED", "load_data", "load_data_once", "load_entry", "load_folds"]
+
+DELIVERED = "HPCOMPSS_DATA"
+"""The environment variable of a worker's processes that names the data which the master gave it, in the cache."""
 
 
 def load_data(specification: DataSpecification, *, cache_directory: str | os.PathLike[str] | None = None) -> DataSet:
@@ -30,17 +38,30 @@ def load_data(specification: DataSpecification, *, cache_directory: str | os.Pat
         MissingExtraError: A package that reads this data is not installed.
     """
     # NumPy is imported only when data is really loaded: the master imports this module too, and must start at once.
-    from hpcompss.training.data.cache import cached, default_directory
-    from hpcompss.training.data.sources import find_source
     from hpcompss.training.data.split import split
 
-    directory = default_directory() if cache_directory is None else Path(cache_directory)
-    source = find_source(specification)
-    entry = cached(directory, source.title, source.identity, source.read)
+    entry = load_entry(specification, cache_folder() if cache_directory is None else Path(cache_directory))
     name = specification.title
     if specification.function is not None:
         name += f" (called {entry.created})"
     return split(specification, entry, name)
+
+
+def load_entry(specification: DataSpecification, directory: Path) -> Entry:
+    """Returns the decoded data before it is split; raises what `load_data` raises.
+
+    Args:
+        specification: What the user stated.
+        directory: The cache.
+    """
+    from hpcompss.training.data.cache import cached, opened
+    from hpcompss.training.data.sources import find_source
+
+    delivered = os.environ.get(DELIVERED, "")
+    if delivered and (entry := opened(directory / delivered)) is not None:
+        return entry
+    source = find_source(specification)
+    return cached(directory, source.title, source.identity, source.read)
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcompss.cache_folder import cache_folder
 from hpcompss.errors import InputError
-from hpcompss.training.data.cache import cached, default_directory
+from hpcompss.training.data.cache import cached
 
 IDENTITY = ("a source", 1)
 
@@ -181,10 +182,10 @@ def test_a_full_disk_leaves_nothing(cache):
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HPCOMPSS_CACHE", "/scratch/cache")
-    assert default_directory() == Path("/scratch/cache")
+    assert cache_folder() == Path("/scratch/cache")
     monkeypatch.delenv("HPCOMPSS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
-    assert default_directory() == Path("/scratch/hpcompss")
+    assert cache_folder() == Path("/scratch/hpcompss")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert default_directory() == Path("/home/me/.cache/hpcompss")
+    assert cache_folder() == Path("/home/me/.cache/hpcompss")

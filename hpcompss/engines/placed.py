@@ -1,0 +1,480 @@
+"""What the engines share that run tasks as those of another framework: which worker has which, and what if it dies.
+
+The master keeps all results and says which worker gets a task, and which GPUs there; the framework starts workers,
+carries tasks and outcomes, and tells who joins and who leaves. So tasks start in the order of their submission, no
+worker is asked for more than it has, and no result is lost with a worker: what ran there is tried elsewhere.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import heapq
+import itertools
+import math
+import os
+import pickle
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcompss import __version__
+from hpcompss.engines import pickling
+from hpcompss.engines.base import Engine, Future
+from hpcompss.engines.future import PickledFuture, detached
+from hpcompss.engines.hosts import Held, Host, capacity, place, refusal
+from hpcompss.engines.local import Local
+from hpcompss.engines.local_task import LocalFuture, pickled_task
+from hpcompss.engines.remote_worker import Channel, Facts, Order, Outcome, Site
+from hpcompss.errors import InputError
+from hpcompss.trial import Failure, FailureKind, Resources
+
+__all__ = ["Placed", "PlacedFuture"]
+
+DEATHS = 3
+"""How often a task is tried whose worker is lost each time."""
+
+GRACE = 60.0
+"""Seconds that a running task may be silent."""
+
+CHECK_INTERVAL = 0.25
+"""Seconds between two looks for workers that join or leave, and for tasks that are lost."""
+
+LIGHT_TURN = 0.01
+"""Seconds between two looks at what runs in the master's own process and at what workers say."""
+
+SILENCE = 2.0
+"""Seconds before the user is told that there is no worker yet."""
+
+
+class PlacedFuture(PickledFuture):
+    """A task of such an engine. Its attributes are the engine's to set.
+
+    Attributes:
+        owner: Identifies the engine.
+        number: Its place in the order of submission.
+        resources: What it asks for.
+        light: Whether it is a light one.
+        task: The pickled function and its arguments.
+        dependencies: The tasks whose results it takes.
+        name: What its function is called.
+        missing: How many of these it still waits for.
+        dependents: The tasks that wait for its result.
+        attempt: How often it was sent before.
+        deaths: How often its worker was lost.
+        held: What it holds while it runs on a worker.
+        handle: What the framework knows it by.
+        heard: When it was last heard of (`time.monotonic` seconds), or None before it said anything.
+        local: The task in the master's own process that stands for it, where it is light.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        number: int,
+        resources: Resources,
+        light: bool,
+        task: bytes,
+        dependencies: Sequence[PlacedFuture],
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        self.owner = owner
+        self.number = number
+        self.resources = resources
+        self.light = light
+        self.task = task
+        self.dependencies = dependencies
+        self.name = name
+        self.missing = 0
+        self.dependents: list[PlacedFuture] = []
+        self.attempt = 0
+        self.deaths = 0
+        self.held: Held | None = None
+        self.handle: Any = None
+        self.heard: float | None = None
+        self.local: LocalFuture | None = None
+
+    @property
+    def pickled(self) -> bytes:
+        """The result, pickled."""
+        return pickling.dumps(self._value) if self._pickled is None else bytes(self._pickled)
+
+    def settle(self, pickled: bytes) -> list[PlacedFuture]:
+        """Takes the pickled result and returns the tasks that waited for it."""
+        self._pickled = pickled
+        self.done = True
+        self.task = b""
+        self.dependencies = ()
+        self.held = self.handle = self.local = None
+        dependents, self.dependents = self.dependents, []
+        return dependents
+
+
+class Placed(Engine):
+    """An engine whose master says where each task runs. A subclass joins it to a framework.
+
+    A subclass makes its channel, calls `_open` with it, and then `_join` and `_part` as workers come and go, from any
+    thread; it gives `_send`, `_recall` and `_stop`.
+
+    Args:
+        workers: How many tasks may run at once; None for as many as fit.
+        grace: Seconds that a running task may be silent before its worker counts as lost.
+        preload: Modules that the processes of trials import when they start.
+        log_directory: Where they keep what tasks print, in the study's folder, where workers see that.
+        shared: Whether workers see the study's folder.
+        wait_for_workers: Whether a task that no worker can run waits for one that can, in place of being refused.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        grace: float = GRACE,
+        preload: Sequence[str] = (),
+        log_directory: Path | None = None,
+        shared: bool = False,
+        wait_for_workers: bool = False,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"workers must be at least 1, not {workers}", key="engine.workers")
+        self.shares_files = shared
+        self._workers = workers
+        self._grace = grace
+        self._preload = tuple(preload)
+        self._logs = None if log_directory is None or not shared else Path(log_directory).absolute()
+        self._waits = wait_for_workers
+        self._token: Any = secrets.token_hex(8)
+        self._numbers = itertools.count()
+        self._hosts: dict[str, Host] = {}
+        self._seen: dict[str, Host] = {}
+        """All workers that ever were there, for what is too large for them now may have fitted one that left."""
+        self._capacities: dict[Resources, int] = {}
+        self._queue: list[tuple[int, PlacedFuture]] = []
+        self._running: dict[int, PlacedFuture] = {}
+        self._light: dict[LocalFuture, PlacedFuture] = {}
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._arrived = threading.Condition()
+        self._next_check = 0.0
+        self._closed = False
+        self._site: Site | None = None
+        self._local: Local | None = None
+
+    # For the subclass
+
+    def _open(self, channel: Channel, environment: Mapping[str, str] | None = None) -> None:
+        """Says how tasks reach the master, and what variables their processes have."""
+        self._site = Site(
+            token=self._token,
+            channel=channel,
+            path=tuple(sys.path),
+            directory=os.getcwd(),
+            preload=self._preload,
+            logs=self._logs,
+            environment=tuple((environment or {}).items()),
+            beat=self._grace / 6,
+        )
+
+    def _join(self, host: Host) -> None:
+        """Takes a worker that has joined, or that has other resources now."""
+        self._later(lambda: self._admit(host))
+
+    def _part(self, key: str, reason: str, deadly: bool = True) -> None:
+        """Takes that a worker is gone, or takes no task any more.
+
+        Args:
+            key: The worker's.
+            reason: How it went, for people.
+            deadly: Whether what runs there is lost, and may be why.
+        """
+        self._later(lambda: self._dismiss(key, reason, deadly))
+
+    def _over(self, number: int, attempt: int, outcome: bytes | str) -> None:
+        """Takes what came of an attempt: a pickled `Outcome`, or why there is none, its worker being lost."""
+        self._later(lambda: self._take(number, attempt, outcome))
+
+    def _news(self, number: int, attempt: int, progress: Mapping[str, float] | None) -> None:
+        """Takes what a running task published, or None where it only goes on."""
+        self._later(lambda: self._hear(number, attempt, progress))
+
+    def _later(self, event: Callable[[], None]) -> None:
+        with self._arrived:
+            self._inbox.append(event)
+            self._arrived.notify()
+
+    @abc.abstractmethod
+    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
+        """Has a worker `remote_worker.run` a task; returns what `_recall` needs. `_over` is called when it has."""
+
+    @abc.abstractmethod
+    def _recall(self, future: PlacedFuture) -> None:
+        """Has the worker end a task, whose outcome is of no interest any more."""
+
+    @abc.abstractmethod
+    def _stop(self) -> None:
+        """Leaves the framework; nothing runs any more."""
+
+    def _growth(self, resources: Resources) -> int:
+        """Returns how many tasks more could run on workers that come when tasks wait."""
+        return 0
+
+    def _check(self) -> None:
+        """Called now and then while the master waits."""
+
+    @staticmethod
+    def _mismatch(facts: Facts) -> str:
+        """Returns why a worker cannot work for this master, or nothing."""
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        there = ".".join(facts.python.split(".")[:2])
+        if (facts.hpcompss, there) == (__version__, here):
+            return ""
+        return (
+            f"it has hpcompss {facts.hpcompss} on Python {there}, this master hpcompss {__version__} on Python {here}"
+        )
+
+    # The protocol
+
+    def submit(
+        self, function: Callable[..., Any], *args: Any, resources: Resources = Resources(), light: bool = False
+    ) -> PlacedFuture:
+        if self._closed:
+            raise RuntimeError("this engine is closed")
+        self._settle_inbox()
+        if not light and self.capacity(resources) == 0:
+            raise refusal(self._seen.values(), resources)
+        arguments, dependencies = detached(args, self._own)
+        task = bytes(pickled_task(function, arguments, len(dependencies)))
+        name = getattr(function, "__name__", "task")
+        future = PlacedFuture(self._token, next(self._numbers), resources, light, task, dependencies, name)
+        for dependency in dependencies:
+            if not dependency.done:
+                dependency.dependents.append(future)
+                future.missing += 1
+        if not future.missing:
+            self._enqueue(future)
+            self._dispatch()
+        return future
+
+    def wait(self, futures: Iterable[Future], timeout: float | None = None) -> list[Future]:
+        waited = [self._own(future) for future in futures]
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            if not self._closed:
+                self._advance()
+            done: list[Future] = [future for future in waited if future.done]
+            left = until - time.monotonic()
+            if done or not waited or left <= 0:
+                return done
+            if self._closed:
+                raise RuntimeError("this engine is closed")
+            with self._arrived:
+                if not self._inbox:
+                    self._arrived.wait(min(left, LIGHT_TURN if self._light else CHECK_INTERVAL))
+
+    def cancel(self, future: Future) -> None:
+        task = self._own(future)
+        if not task.done:
+            self._withdraw(task)
+            self._finish(task, pickle.dumps(Failure.cancelled()))
+            self._dispatch()
+
+    def capacity(self, resources: Resources) -> int:
+        self._settle_inbox()
+        known = self._capacities.get(resources)
+        if known is None:
+            known = self._capacities[resources] = capacity(list(self._hosts.values()), resources)
+        known += self._growth(resources)
+        if known == 0 and (self._waits or capacity(list(self._seen.values()), resources)):
+            known = 1  # a worker that can will come, or come back
+        return known if self._workers is None else min(known, self._workers)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._settle_inbox()
+        self._closed = True
+        failure = pickle.dumps(Failure.cancelled("the engine was closed"))
+        left = sorted((*self._running.values(), *self._light.values()), key=lambda future: future.number)
+        for future in left:
+            self._withdraw(future)
+        if self._local is not None:
+            self._local.close()
+        self._stop()
+        for future in left:
+            self._finish(future, failure)
+        while self._queue:
+            future = heapq.heappop(self._queue)[1]
+            if not future.done:
+                self._finish(future, failure)
+
+    def await_workers(self) -> None:
+        told = False
+        begun = time.monotonic()
+        while not self._seen and not self._growth(Resources()) and not self._closed:
+            self._advance()
+            if not told and time.monotonic() - begun > SILENCE:
+                told = True
+                self.tell(self.invitation)
+            with self._arrived:
+                if not self._inbox:
+                    self._arrived.wait(CHECK_INTERVAL)
+
+    @property
+    def invitation(self) -> str:
+        """How workers come, for one who waits for the first."""
+        return "waiting for the first worker"
+
+    # From submission to result
+
+    def _own(self, future: Future) -> PlacedFuture:
+        if not isinstance(future, PlacedFuture) or future.owner is not self._token:
+            raise InputError("this future belongs to another engine: use it with the engine that it was submitted to")
+        return future
+
+    def _enqueue(self, future: PlacedFuture) -> None:
+        """Queues a task whose arguments are known; the queue is in the order of submission."""
+        heapq.heappush(self._queue, (future.number, future))
+
+    def _dispatch(self) -> None:
+        """Sends tasks in the order of the queue; one that must wait for room is not overtaken."""
+        while self._queue and not self._closed:
+            future = self._queue[0][1]
+            if future.done:
+                heapq.heappop(self._queue)
+            elif future.light:
+                heapq.heappop(self._queue)
+                self._run_here(future)
+            elif not self._place(future):
+                return
+
+    def _place(self, future: PlacedFuture) -> bool:
+        if self._workers is not None and len(self._running) >= self._workers:
+            return False
+        held = [each.held for each in self._running.values() if each.held is not None]
+        found = place(self._hosts.values(), future.resources, held)
+        if found is None or self._site is None:
+            return False
+        heapq.heappop(self._queue)
+        host, gpus = found
+        future.held = Held(host, future.resources, gpus)
+        future.heard = None
+        future.started = time.monotonic()
+        future.place = f"{host.name}, GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}" if gpus else host.name
+        self._running[future.number] = future
+        order = Order(self._site, future.number, future.attempt, future.task, future.resources, gpus)
+        results = [dependency.pickled for dependency in future.dependencies]
+        future.handle = self._send(future, host, pickling.dumps(order), results)
+        return True
+
+    def _run_here(self, future: PlacedFuture) -> None:
+        """Runs a light task in a process beside the master: it takes less time than to send it."""
+        if self._local is None:
+            self._local = Local(1, cores=1, gpus=[])
+        results = [dependency.pickled for dependency in future.dependencies]
+        future.started = time.monotonic()
+        future.place = "master"
+        future.local = self._local.relay(future.task, results, Resources())
+        self._light[future.local] = future
+
+    def _finish(self, future: PlacedFuture, pickled: bytes) -> None:
+        for dependent in future.settle(pickled):
+            dependent.missing -= 1
+            if not dependent.missing and not dependent.done:
+                self._enqueue(dependent)
+
+    def _withdraw(self, future: PlacedFuture) -> None:
+        """Takes a task from where it runs."""
+        if self._running.pop(future.number, None) is not None:
+            with contextlib.suppress(Exception):  # the worker may be gone
+                self._recall(future)
+        if future.local is not None and self._local is not None:
+            del self._light[future.local]
+            self._local.cancel(future.local)
+        future.held = None
+
+    # Events
+
+    def _settle_inbox(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _advance(self) -> None:
+        self._settle_inbox()
+        if self._light and self._local is not None:
+            for done in self._local.wait(list(self._light), timeout=0):
+                assert isinstance(done, LocalFuture)
+                self._finish(self._light.pop(done), done.pickled)
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_INTERVAL
+            self._check()
+            for future in list(self._running.values()):
+                if future.heard is not None and now - future.heard > self._grace:
+                    self._withdraw(future)
+                    self._lose(future, f"{future.place} has said nothing for {self._grace:g} s")
+        self._dispatch()
+
+    def _admit(self, host: Host) -> None:
+        if host.key not in self._hosts:
+            self.tell(f"worker {host} joined")
+        self._hosts[host.key] = self._seen[host.key] = host
+        self._capacities.clear()
+
+    def _dismiss(self, key: str, reason: str, deadly: bool) -> None:
+        host = self._hosts.pop(key, None)
+        self._capacities.clear()
+        lost = [each for each in self._running.values() if each.held is not None and each.held.host.key == key]
+        if host is not None and not self._closed:
+            again = f"; what ran there is tried elsewhere ({len(lost)})" if lost and deadly else ""
+            self.tell(f"worker {host.name} {reason}{again}")
+        for future in lost if deadly else ():
+            self._withdraw(future)
+            self._lose(future, f"{future.place} {reason}")
+
+    def _current(self, number: int, attempt: int) -> PlacedFuture | None:
+        future = self._running.get(number)
+        return future if future is not None and future.attempt == attempt else None
+
+    def _hear(self, number: int, attempt: int, progress: Mapping[str, float] | None) -> None:
+        future = self._current(number, attempt)
+        if future is not None:
+            future.heard = time.monotonic()
+            if progress:
+                future.progress = progress
+
+    def _take(self, number: int, attempt: int, outcome: bytes | str) -> None:
+        future = self._current(number, attempt)
+        if future is None:
+            return
+        del self._running[number]
+        if isinstance(outcome, str):
+            self._lose(future, outcome)
+            return
+        found: Outcome = pickle.loads(outcome)
+        if found.progress:
+            future.progress = found.progress
+        if found.result is None:
+            self._try_again(future)
+        else:
+            self._finish(future, found.result)
+
+    def _lose(self, future: PlacedFuture, reason: str) -> None:
+        """Tries a task elsewhere whose worker is lost, unless that has happened too often."""
+        future.deaths += 1
+        if future.deaths < DEATHS:
+            self._try_again(future)
+        else:
+            failure = Failure(FailureKind.DIED, f"its worker was lost {DEATHS} times, the last time: {reason}")
+            self._finish(future, pickle.dumps(failure))
+
+    def _try_again(self, future: PlacedFuture) -> None:
+        future.attempt += 1
+        future.held = future.handle = future.started = None
+        future.place = ""
+        future.progress = {}
+        self._enqueue(future)

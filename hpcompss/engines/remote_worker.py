@@ -1,0 +1,307 @@
+"""What a worker of another framework (Dask, Ray, MPI, joblib) does for the master: it runs one task after another.
+
+Each task runs in a child process (`children`), for it may hang, crash or take memory, and threads and GPUs are fixed
+when a process starts. The outcome goes back as the framework's own result; what happens meanwhile by a `Channel`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hpcompss import __version__
+from hpcompss.engines import pickling
+from hpcompss.engines.children import Children, Reporter, Surroundings, Watch, folder_of_logs, run_in_child
+from hpcompss.engines.local_worker import PATH_VARIABLE
+from hpcompss.engines.machine import available_cores, available_gpus, available_memory
+from hpcompss.engines.messages import Line, Office
+from hpcompss.trial import Failure, Resources
+
+__all__ = [
+    "Channel",
+    "DeskChannel",
+    "Facts",
+    "Order",
+    "Outcome",
+    "Site",
+    "close_children",
+    "end",
+    "facts",
+    "leave",
+    "refusal",
+    "refuse",
+    "run",
+]
+
+
+class Channel(Protocol):
+    """How running tasks reach their master; it is sent with each of them."""
+
+    def open(self, number: int, attempt: int) -> contextlib.AbstractContextManager[Reporter]:
+        """Returns the way of one attempt at a task."""
+
+
+@dataclass(frozen=True)
+class DeskChannel:
+    """A channel by the master's desk.
+
+    Attributes:
+        office: Where that is.
+    """
+
+    office: Office
+
+    def open(self, number: int, attempt: int) -> Line:
+        """Returns a line to the desk; a task whose master is gone is ended."""
+        line = Line(self.office, number, attempt)
+        if not line.start():
+            line.cancelled = True
+        return line
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all tasks of an engine share.
+
+    Attributes:
+        token: Tells this engine from others.
+        channel: How tasks reach it.
+        path: The master's ``sys.path``.
+        directory: The master's working directory, used where the worker has it too.
+        preload: Modules that a child imports when it starts.
+        logs: Where children keep what tasks print, in the study's folder, or None.
+        environment: Environment variables for the children.
+        beat: Seconds after which a task that has nothing to tell says that it goes on.
+    """
+
+    token: str
+    channel: Channel
+    path: tuple[str, ...]
+    directory: str
+    preload: tuple[str, ...]
+    logs: Path | None
+    environment: tuple[tuple[str, str], ...]
+    beat: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """One attempt at a task.
+
+    Attributes:
+        site: What it shares with the others.
+        number: The task's.
+        attempt: How often it was tried before.
+        task: The pickled function and arguments.
+        resources: What it asks for.
+        gpus: The GPUs it sees.
+    """
+
+    site: Site
+    number: int
+    attempt: int
+    task: bytes
+    resources: Resources
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        result: The pickled value or `Failure`; None where the worker leaves and the task is to be tried elsewhere.
+        progress: What the task published last.
+    """
+
+    result: bytes | None
+    progress: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker has and is.
+
+    Attributes:
+        host: Its machine's name.
+        machine: What tells its machine from others, for workers on one machine share its GPUs.
+        cores: How many cores it may use.
+        gpus: The names of the GPUs that it sees.
+        memory: Bytes that it may use.
+        hpcompss: The version of this package there.
+        python: The version of Python there.
+        process: Its process id.
+    """
+
+    host: str
+    machine: str
+    cores: int
+    gpus: tuple[str, ...]
+    memory: int
+    hpcompss: str
+    python: str
+    process: int
+
+
+def facts() -> Facts:
+    """Returns what this machine has."""
+    return Facts(
+        host=socket.gethostname(),
+        machine=f"{socket.gethostname()} {_boot()}",
+        cores=available_cores(),
+        gpus=available_gpus(),
+        memory=available_memory(),
+        hpcompss=__version__,
+        python=platform.python_version(),
+        process=os.getpid(),
+    )
+
+
+def _boot() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def run(pickled: bytes, results: Sequence[bytes]) -> bytes:
+    """Returns the pickled `Outcome` of a task. Never raises for what the task does.
+
+    Args:
+        pickled: The `Order`.
+        results: The pickled results that it takes.
+    """
+    order: Order = pickle.loads(pickled)
+    attempt = (order.site.token, order.number, order.attempt)
+    try:
+        with _attempts.taking(attempt) as going:
+            outcome = _outcome(order, results, attempt) if going else Outcome(None, {})
+            if _attempts.leaving and _attempts.ended(attempt):
+                outcome = Outcome(None, outcome.progress)
+    except Exception as error:  # what a task raises comes back as data; this is the engine's own trouble
+        outcome = Outcome(pickling.dumps(Failure.of(error)), {})
+    return pickle.dumps(outcome)
+
+
+def _outcome(order: Order, results: Sequence[bytes], attempt: tuple[str, int, int]) -> Outcome:
+    with (
+        _children.lease(_surroundings(order.site), order.resources.cpu, order.gpus) as local,
+        contextlib.ExitStack() as stack,
+    ):
+        watch: Watch | None = None
+
+        def turn(progress: Mapping[str, float], process: int | None) -> bool:
+            nonlocal watch
+            if _attempts.ended(attempt):
+                return False
+            if watch is None:  # a task that is over at once has nothing to tell
+                line = stack.enter_context(order.site.channel.open(order.number, order.attempt))
+                watch = Watch(line, order.site.beat)
+            return watch.turn(progress)
+
+        result, progress = run_in_child(local, order.task, results, order.resources, turn)
+        return Outcome(result, dict(progress))
+
+
+def _surroundings(site: Site) -> Surroundings:
+    path = [*sys.path, *(entry for entry in site.path if entry not in sys.path and os.path.exists(entry))]
+    return Surroundings(
+        Path(site.directory) if os.path.isdir(site.directory) else None,
+        site.preload,
+        folder_of_logs(site.logs, socket.gethostname()),
+        ((PATH_VARIABLE, "\n".join(path)), *site.environment),
+    )
+
+
+class _Attempts:
+    """The attempts that this process has, and those of them that shall end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._going: set[Any] = set()
+        self._ended: set[Any] = set()
+        self.leaving = False
+        self.refusal = ""
+
+    @contextlib.contextmanager
+    def taking(self, attempt: Any) -> Any:
+        """Counts an attempt inside the ``with``; gives whether it may begin."""
+        with self._lock:
+            going = not self.leaving
+            if going:
+                self._going.add(attempt)
+        try:
+            yield going
+        finally:
+            with self._lock:
+                self._going.discard(attempt)
+                self._ended.discard(attempt)
+                self._lock.notify_all()
+
+    def ended(self, attempt: Any) -> bool:
+        """Whether an attempt shall end."""
+        return attempt in self._ended
+
+    def end(self, attempt: Any) -> None:
+        """Has an attempt end."""
+        with self._lock:
+            if attempt in self._going:
+                self._ended.add(attempt)
+
+    def end_all(self) -> None:
+        """Has all attempts end."""
+        with self._lock:
+            self._ended |= self._going
+
+    def leave(self, patience: float) -> None:
+        """Takes no attempt any more, and has those end that have not by themselves after ``patience`` seconds."""
+        with self._lock:
+            self.leaving = True
+            self._lock.wait_for(lambda: not self._going, patience)
+            self._ended |= self._going
+            self._lock.wait_for(lambda: not self._going, LEAVING)
+
+
+LEAVING = 10.0
+"""Seconds for tasks to end that shall."""
+
+_attempts = _Attempts()
+_children = Children()
+
+
+def end(token: str, number: int, attempt: int) -> None:
+    """Has an attempt at a task end that this process runs; harmless where it does not."""
+    _attempts.end((token, number, attempt))
+
+
+def leave(patience: float = 0.0) -> None:
+    """Has this process take no task any more: those that run for more than ``patience`` seconds yet are handed back."""
+    _attempts.leave(patience)
+
+
+def refuse(reason: str) -> None:
+    """Takes why the master cannot use this worker."""
+    _attempts.refusal = reason
+
+
+def refusal() -> str:
+    """Returns why a master cannot use this worker, or nothing."""
+    return _attempts.refusal
+
+
+def end_all() -> None:
+    """Has all tasks end that this process runs: their master is gone."""
+    _attempts.end_all()
+
+
+def close_children() -> None:
+    """Ends the processes that wait for tasks."""
+    _children.close()
