@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hpcompss.cluster.certificates import make_certificates
 from hpcompss.main import main
 from hpcompss.units import parse_duration
 
@@ -139,18 +141,19 @@ def test_a_worker_is_healthy_while_its_process_lives(entrypoint, tmp_path):
 
 @pytest.fixture
 def listen(monkeypatch):
-    """Opens a port as the master's, on which each who connects gets this greeting."""
+    """Opens a port as the master's, on which who connects gets this greeting, by this `ssl` context."""
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
         monkeypatch.setenv("HPCOMPSS_PORT", str(server.getsockname()[1]))
 
-        def answer(greeting):
+        def answer(greeting, security):
             with contextlib.suppress(OSError):
-                while True:
-                    connection = connections.enter_context(server.accept()[0])
-                    connection.sendall(greeting)
+                connection = server.accept()[0]
+                if security is not None:
+                    connection = security.wrap_socket(connection, server_side=True)
+                connections.enter_context(connection).sendall(greeting)
 
-        def listen(greeting):
-            threading.Thread(target=answer, args=[greeting], daemon=True).start()
+        def listen(greeting, security=None):
+            threading.Thread(target=answer, args=[greeting, security], daemon=True).start()
 
         yield listen
         server.shutdown(socket.SHUT_RDWR)
@@ -158,6 +161,15 @@ def listen(monkeypatch):
 
 def test_a_master_is_healthy_when_its_port_answers(entrypoint, listen):
     listen(b"dask")
+    assert healthy("master")
+
+
+def test_a_master_with_certificates_is_asked_with_them(entrypoint, listen, tmp_path):
+    made = make_certificates(tmp_path / "certificates")
+    security = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=made.authority)
+    security.verify_mode = ssl.CERT_REQUIRED
+    security.load_cert_chain(made.certificate, made.key)
+    listen(b"dask", security)
     assert healthy("master")
 
 
