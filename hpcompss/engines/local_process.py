@@ -40,6 +40,9 @@ THREAD_VARIABLES = (
 )
 """The environment variables that say how many threads a library uses; each is read once, when the library starts."""
 
+RANK_PREFIXES = ("OMPI_COMM_WORLD_", "PMIX_", "PMI_")
+"""What the variables begin with that make a process a rank of MPI: a worker is not the rank that its master may be."""
+
 LOG_LIMIT = 1 << 20
 """Bytes of standard error that are kept where nobody asked for logs: enough for the last words of any crash."""
 
@@ -66,7 +69,7 @@ def worker_environment(cpu: int, gpus: Sequence[str], more: Mapping[str, str] = 
     Threads are counted and not pinned to cores: two studies on one machine would choose the same cores to pin, and
     the kernel's scheduler keeps a busy thread where it is anyway.
     """
-    environment = dict(os.environ)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(RANK_PREFIXES)}
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(cpu)))
     if "CUDA_VISIBLE_DEVICES" not in environment:
         # The order in which nvidia-smi counts; the user's own numbers mean what they mean in the user's order.

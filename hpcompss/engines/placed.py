@@ -48,6 +48,9 @@ CHECK_INTERVAL = 0.25
 LIGHT_TURN = 0.01
 """Seconds between two looks at what runs in the master's own process and at what workers say."""
 
+ENDING = 0.5
+"""Seconds for a cancelled task's process to end."""
+
 SILENCE = 2.0
 """Seconds before the user is told that there is no worker yet."""
 
@@ -157,19 +160,21 @@ class Placed(Engine):
         self._capacities: dict[Resources, int] = {}
         self._queue: list[tuple[int, PlacedFuture]] = []
         self._running: dict[int, PlacedFuture] = {}
+        self._ending: list[tuple[float, Held]] = []
+        """What cancelled tasks held, and until when it is not given to others: their processes take a moment to end."""
         self._light: dict[LocalFuture, PlacedFuture] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._arrived = threading.Condition()
         self._next_check = 0.0
         self._closed = False
-        self._site: Site | None = None
+        self._site: bytes | None = None
         self._local: Local | None = None
 
     # For the subclass
 
     def _open(self, channel: Channel, environment: Mapping[str, str] | None = None) -> None:
         """Says how tasks reach the master, and what variables their processes have."""
-        self._site = Site(
+        site = Site(
             token=self._token,
             channel=channel,
             path=tuple(sys.path),
@@ -179,6 +184,7 @@ class Placed(Engine):
             environment=tuple((environment or {}).items()),
             beat=self._grace / 6,
         )
+        self._site = pickling.dumps(site)
 
     def _join(self, host: Host) -> None:
         """Takes a worker that has joined, or that has other resources now."""
@@ -355,7 +361,10 @@ class Placed(Engine):
     def _place(self, future: PlacedFuture) -> bool:
         if self._workers is not None and len(self._running) >= self._workers:
             return False
+        now = time.monotonic()
+        self._ending = [each for each in self._ending if each[0] > now]
         held = [each.held for each in self._running.values() if each.held is not None]
+        held += [each for _, each in self._ending]
         found = place(self._hosts.values(), future.resources, held)
         if found is None or self._site is None:
             return False
@@ -368,7 +377,7 @@ class Placed(Engine):
         self._running[future.number] = future
         order = Order(self._site, future.number, future.attempt, future.task, future.resources, gpus)
         results = [dependency.pickled for dependency in future.dependencies]
-        future.handle = self._send(future, host, pickling.dumps(order), results)
+        future.handle = self._send(future, host, pickle.dumps(order), results)
         return True
 
     def _run_here(self, future: PlacedFuture) -> None:
@@ -390,6 +399,8 @@ class Placed(Engine):
     def _withdraw(self, future: PlacedFuture) -> None:
         """Takes a task from where it runs."""
         if self._running.pop(future.number, None) is not None:
+            if future.held is not None and future.held.host.key in self._hosts:
+                self._ending.append((time.monotonic() + ENDING, future.held))
             with contextlib.suppress(Exception):  # the worker may be gone
                 self._recall(future)
         if future.local is not None and self._local is not None:

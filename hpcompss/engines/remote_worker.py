@@ -7,6 +7,7 @@ when a process starts. The outcome goes back as the framework's own result; what
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 import platform
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ __all__ = [
     "end",
     "facts",
     "leave",
+    "machine",
     "refusal",
     "refuse",
     "run",
@@ -98,7 +100,7 @@ class Order:
     """One attempt at a task.
 
     Attributes:
-        site: What it shares with the others.
+        site: What it shares with the others, pickled: a `Site`, which a worker reads once.
         number: The task's.
         attempt: How often it was tried before.
         task: The pickled function and arguments.
@@ -106,7 +108,7 @@ class Order:
         gpus: The GPUs it sees.
     """
 
-    site: Site
+    site: bytes
     number: int
     attempt: int
     task: bytes
@@ -152,11 +154,16 @@ class Facts:
     process: int
 
 
+def machine() -> str:
+    """Returns what tells this machine from others."""
+    return f"{socket.gethostname()} {_boot()}"
+
+
 def facts() -> Facts:
     """Returns what this machine has."""
     return Facts(
         host=socket.gethostname(),
-        machine=f"{socket.gethostname()} {_boot()}",
+        machine=machine(),
         cores=available_cores(),
         gpus=available_gpus(),
         memory=available_memory(),
@@ -172,18 +179,22 @@ def _boot() -> str:
     return ""
 
 
-def run(pickled: bytes, results: Sequence[bytes]) -> bytes:
+def run(pickled: bytes, results: Sequence[bytes], gpus: tuple[str, ...] | None = None) -> bytes:
     """Returns the pickled `Outcome` of a task. Never raises for what the task does.
 
     Args:
         pickled: The `Order`.
         results: The pickled results that it takes.
+        gpus: The GPUs it sees, where that is not for the master to say.
     """
     order: Order = pickle.loads(pickled)
-    attempt = (order.site.token, order.number, order.attempt)
+    if gpus is not None:
+        order = replace(order, gpus=gpus)
+    site, surroundings = _found(order.site)
+    attempt = (site.token, order.number, order.attempt)
     try:
         with _attempts.taking(attempt) as going:
-            outcome = _outcome(order, results, attempt) if going else Outcome(None, {})
+            outcome = _outcome(order, site, surroundings, results, attempt) if going else Outcome(None, {})
             if _attempts.leaving and _attempts.ended(attempt):
                 outcome = Outcome(None, outcome.progress)
     except Exception as error:  # what a task raises comes back as data; this is the engine's own trouble
@@ -191,9 +202,11 @@ def run(pickled: bytes, results: Sequence[bytes]) -> bytes:
     return pickle.dumps(outcome)
 
 
-def _outcome(order: Order, results: Sequence[bytes], attempt: tuple[str, int, int]) -> Outcome:
+def _outcome(
+    order: Order, site: Site, surroundings: Surroundings, results: Sequence[bytes], attempt: tuple[str, int, int]
+) -> Outcome:
     with (
-        _children.lease(_surroundings(order.site), order.resources.cpu, order.gpus) as local,
+        _children.lease(surroundings, order.resources.cpu, order.gpus) as local,
         contextlib.ExitStack() as stack,
     ):
         watch: Watch | None = None
@@ -203,17 +216,20 @@ def _outcome(order: Order, results: Sequence[bytes], attempt: tuple[str, int, in
             if _attempts.ended(attempt):
                 return False
             if watch is None:  # a task that is over at once has nothing to tell
-                line = stack.enter_context(order.site.channel.open(order.number, order.attempt))
-                watch = Watch(line, order.site.beat)
+                line = stack.enter_context(site.channel.open(order.number, order.attempt))
+                watch = Watch(line, site.beat)
             return watch.turn(progress)
 
         result, progress = run_in_child(local, order.task, results, order.resources, turn)
         return Outcome(result, dict(progress))
 
 
-def _surroundings(site: Site) -> Surroundings:
+@functools.lru_cache(maxsize=8)
+def _found(pickled: bytes) -> tuple[Site, Surroundings]:
+    """Returns a site, and what its children find here."""
+    site: Site = pickle.loads(pickled)
     path = [*sys.path, *(entry for entry in site.path if entry not in sys.path and os.path.exists(entry))]
-    return Surroundings(
+    return site, Surroundings(
         Path(site.directory) if os.path.isdir(site.directory) else None,
         site.preload,
         folder_of_logs(site.logs, socket.gethostname()),

@@ -52,6 +52,33 @@ def alive(process):
         return False
 
 
+class SharedConformance:
+    """Has the tests of a class share a `Placed` engine until one of them closes it; ``make()`` makes a new one.
+
+    What a test leaves running is ended after it, so that the next one finds all workers free.
+    """
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared(cls):
+        made = []
+        yield made
+        for engine in made:
+            engine.close()
+
+    @pytest.fixture
+    def engine(self, shared):
+        if not shared or shared[-1]._closed:
+            shared[:] = [self.make()]
+            shared[-1].await_workers()
+        engine = shared[-1]
+        yield engine
+        if not engine._closed:
+            left = [*engine._running.values(), *engine._light.values(), *(future for _, future in engine._queue)]
+            for future in left:
+                engine.cancel(future)
+
+
 class EngineConformance:
     """The tests; a subclass gives the fixture ``engine``: a new engine with 4 cores and GPUs 0 and 1, as declared."""
 

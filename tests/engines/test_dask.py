@@ -22,7 +22,7 @@ from hpcompss.training.data import load_data
 from hpcompss.training.data.specification import DataSpecification
 from hpcompss.trial import FailureKind, Resources
 from tests.engines import functions as tasks
-from tests.engines.conformance import EngineConformance, alive, eventually, gather, outcome
+from tests.engines.conformance import EngineConformance, SharedConformance, alive, eventually, gather, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask itself warns of
 
@@ -71,12 +71,15 @@ def told_by(engine):
     return told
 
 
-class TestDask(EngineConformance):
-    @pytest.fixture
-    def engine(self, cluster, worker):
-        with Dask(address=cluster.scheduler_address) as engine:
-            engine.await_workers()
-            yield engine
+@pytest.mark.usefixtures("worker")
+class TestDask(SharedConformance, EngineConformance):
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def address(cls, cluster):
+        cls.address = cluster.scheduler_address
+
+    def make(self):
+        return Dask(address=self.address)
 
 
 # Workers of its own
