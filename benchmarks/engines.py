@@ -131,6 +131,7 @@ def dask(tasks: int) -> tuple[float, float]:
 
 def ray(tasks: int) -> tuple[float, float]:
     import ray as bare
+
     from hpcompss.engines.ray import Ray
 
     bare.init("local", num_cpus=SLOTS, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
@@ -159,9 +160,10 @@ def ray(tasks: int) -> tuple[float, float]:
 
 
 def joblib(tasks: int) -> tuple[float, float]:
-    from hpcompss.engines.joblib import Joblib
     from joblib import parallel_config
     from joblib.externals.loky import get_reusable_executor
+
+    from hpcompss.engines.joblib import Joblib
 
     with parallel_config("loky", n_jobs=SLOTS), Joblib() as engine:
         ours = through_engine(engine, tasks)
