@@ -186,7 +186,7 @@ class Dask(Placed):
 
     @property
     def about(self) -> dict[str, Any]:
-        return {"event": "dask", "scheduler": self.address, "dashboard": self._client.dashboard_link}
+        return {"event": "dask", "scheduler": self.address, "dashboard": self._dashboard}
 
     @property
     def invitation(self) -> str:
@@ -197,8 +197,8 @@ class Dask(Placed):
     def introduction(self) -> list[str]:
         """What the user should know of the cluster before it is used."""
         said = [f"Dask scheduler: {self.address}"]
-        if self._has_dashboard():
-            said.append(f"Dask dashboard: {self._client.dashboard_link}")
+        if self._dashboard is not None:
+            said.append(f"Dask dashboard: {self._dashboard}")
         if self._certificates is None and not _is_this_machine(self.address):
             said.append(
                 f"warning: whoever reaches {self.address} can run any code on this machine and its workers: make "
@@ -254,11 +254,15 @@ class Dask(Placed):
                 key="engine.address",
             ) from None
 
-    def _has_dashboard(self) -> bool:
-        try:
-            return "dashboard" in self._client.scheduler_info()["services"]
-        except Exception:  # of no importance
-            return False
+    @property
+    def _dashboard(self) -> str | None:
+        """Where Dask's dashboard is, or None where the scheduler has none."""
+        services = self._client.scheduler_info()["services"]
+        if "dashboard" not in services:
+            return None
+        # The own one listens on this machine only, whatever address the scheduler has.
+        own = f"http://127.0.0.1:{services['dashboard']}/status"
+        return str(self._client.dashboard_link) if self._cluster is None else own
 
     def _own_fleet(
         self, workers: int | Range | None, own: bool, start: str | None, jobs: bool, trial: Resources
