@@ -82,13 +82,14 @@ class DaskChannel:
 
 
 class _Line:
-    """A running task's way to its master; that it shall end is said to its worker (`remote_worker.end`)."""
+    """A running task's way to its master, who has Dask cancel it where it shall end, or has gone."""
 
     cancelled = False
     broken = False
 
     def __init__(self, worker: Any, topic: str, number: int, attempt: int) -> None:
         self._worker = worker
+        self._key = worker.get_current_task()
         self._topic = topic
         self._about = {"number": number, "attempt": attempt}
         self.alive()
@@ -100,7 +101,9 @@ class _Line:
         self._worker.log_event(self._topic, self._about)
 
     def listen(self, timeout: float) -> None:
-        """There is nothing to listen to."""
+        # Dask lets a thread run whose task nobody wants any more, and only takes note of that.
+        task = self._worker.state.tasks.get(self._key)
+        self.cancelled = task is None or task.state == "cancelled"
 
 
 class Dask(Placed):
@@ -372,16 +375,8 @@ class Dask(Placed):
         self._over(number, attempt, outcome)
 
     def _recall(self, future: PlacedFuture) -> None:
-        handle, held = future.handle, future.held
-        if handle is None or held is None:
-            return
-        handle.cancel(force=True)
-        if held.host.key in self._known:
-            # In a thread: the worker may be frozen.
-            call = functools.partial(
-                self._call, held.host.key, remote_worker.end, self._token, future.number, future.attempt
-            )
-            threading.Thread(target=_quietly, args=(call,), daemon=True).start()
+        if future.handle is not None:
+            future.handle.cancel(force=True)
 
     def _growth(self, resources: Resources) -> int:
         if self._fleet is None:
@@ -466,11 +461,6 @@ def _claims(host: Host, resources: Resources) -> dict[str, float]:
     """Returns what a task claims of the resources that its worker declares."""
     asked = {"cpu": resources.cpu, "gpu": resources.gpu, "memory": resources.memory or 0}
     return {key: asked[key.lower()] for key in host.declares if asked[key.lower()]}
-
-
-def _quietly(call: Callable[[], Any]) -> None:
-    with contextlib.suppress(Exception):
-        call()
 
 
 def _is_this_machine(address: str) -> bool:

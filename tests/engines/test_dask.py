@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from tests.engines import functions as tasks
 from tests.engines.conformance import EngineConformance, SharedConformance, alive, eventually, gather, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask itself warns of
+
+ROOT = Path(__file__).parents[2]
 
 OLD = """
 import sys, hpcompss
@@ -318,3 +321,27 @@ def test_a_worker_that_does_not_see_a_shared_folder_is_refused(tmp_path):
         with Worker(engine.address):
             eventually(lambda: engine.wait([]) or told)
         assert "does not see the study's folder" in told[0]
+
+
+MASTER = """
+import sys
+from hpcompss.engines.dask import Dask
+from tests.engines import functions as tasks
+
+engine = Dask(address=sys.argv[1])
+engine.await_workers()
+engine.wait([engine.submit(tasks.announce, sys.argv[2], sys.argv[3])])
+"""
+
+
+def test_what_a_killed_master_had_running_ends(cluster, worker, tmp_path):
+    announced = tmp_path / "processes"
+    command = [sys.executable, "-c", MASTER, cluster.scheduler_address, str(announced), str(tmp_path / "never")]
+    master = subprocess.Popen(command, cwd=ROOT)
+    try:
+        eventually(announced.exists)
+    finally:
+        master.kill()
+        master.wait()
+    for process in announced.read_text().split():
+        eventually(lambda process=process: not alive(int(process)))
