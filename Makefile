@@ -25,8 +25,9 @@ PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
 tune: $(VENV)/.installed-tensorflow-cpu
 	$(BIN)/hpcompss run workflows/digits.yaml
 
+# Two at once, for much of the time tests wait; those of one file one after the other, for they share servers.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-compss: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m compss -rs

@@ -101,6 +101,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=9.0",
+            "pytest-xdist>=3.6",
             "ray>=2.40",
             "ruff>=0.9",
             "types-PyYAML",

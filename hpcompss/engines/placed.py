@@ -48,6 +48,9 @@ CHECK_INTERVAL = 0.25
 LIGHT_TURN = 0.01
 """Seconds between two looks at what runs in the master's own process and at what workers say."""
 
+ALONE = 10.0
+"""Seconds that tasks wait without any worker before the user is told."""
+
 ENDING = 0.5
 """Seconds for a cancelled task's process to end."""
 
@@ -166,6 +169,8 @@ class Placed(Engine):
         self._inbox: deque[Callable[[], None]] = deque()
         self._arrived = threading.Condition()
         self._next_check = 0.0
+        self._alone_since: float | None = None
+        """Since when tasks wait although there is no worker at all; None where that is not so, or was told."""
         self._closed = False
         self._site: bytes | None = None
         self._local: Local | None = None
@@ -424,11 +429,21 @@ class Placed(Engine):
         if now >= self._next_check:
             self._next_check = now + CHECK_INTERVAL
             self._check()
+            self._notice_loneliness(now)
             for future in list(self._running.values()):
                 if future.heard is not None and now - future.heard > self._grace:
                     self._withdraw(future)
                     self._lose(future, f"{future.place} has said nothing for {self._grace:g} s")
         self._dispatch()
+
+    def _notice_loneliness(self, now: float) -> None:
+        if self._hosts or not self._queue:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > ALONE:
+            self._alone_since = math.inf  # said once
+            self.tell(f"no worker is there: {self.invitation}" if self._seen else self.invitation)
 
     def _admit(self, host: Host) -> None:
         if host.key not in self._hosts:

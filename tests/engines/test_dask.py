@@ -345,3 +345,17 @@ def test_what_a_killed_master_had_running_ends(cluster, worker, tmp_path):
         master.wait()
     for process in announced.read_text().split():
         eventually(lambda process=process: not alive(int(process)))
+
+
+def test_that_no_worker_is_left_is_told_once(monkeypatch):
+    monkeypatch.setattr("hpcompss.engines.placed.ALONE", 0.1)
+    with Dask(0, port=0) as engine:
+        told = told_by(engine)
+        with Worker(engine.address, "--cpu", "1"):
+            engine.await_workers()
+        future = engine.submit(tasks.add, 1, 1)
+        eventually(lambda: engine.wait([future], 0.1) or any("no worker is there" in each for each in told))
+        engine.wait([future], 1.0)
+        assert sum("no worker is there" in each for each in told) == 1
+        with Worker(engine.address, "--cpu", "1"):
+            assert gather(engine, [future]) == [2]
