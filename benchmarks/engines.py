@@ -167,8 +167,8 @@ def joblib(tasks: int) -> tuple[float, float]:
 
     with parallel_config("loky", n_jobs=SLOTS), Joblib() as engine:
         ours = through_engine(engine, tasks)
-    pool = get_reusable_executor(SLOTS)
-    return ours, through_futures(lambda number: pool.submit(nothing, number), tasks)
+    with get_reusable_executor(SLOTS) as pool:  # joblib cannot use one that it has not made itself
+        return ours, through_futures(lambda number: pool.submit(nothing, number), tasks)
 
 
 def mpi(tasks: int) -> tuple[float, float]:
