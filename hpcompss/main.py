@@ -653,7 +653,12 @@ def _workers(text: str) -> Any:
     if text == "auto":
         return text
     least, dash, most = text.partition("-")
-    return {"min": _natural(least), "max": _positive(most)} if dash and least else _natural(text)
+    if not dash or not least:
+        return _natural(text)
+    bounds = {"min": _natural(least), "max": _positive(most)}
+    if bounds["min"] > bounds["max"]:
+        raise argparse.ArgumentTypeError(f"the lower bound comes first: {most}-{least}, not {text}")
+    return bounds
 
 
 def _natural(text: str, least: int = 0) -> int:

@@ -851,7 +851,7 @@ def _first_error(error: ValidationError, source: _Source) -> InputError:
         return source.error(f"must be at least {bound:g}, not {value!r}", path)
     phrase = _PHRASES.get(kind, first["msg"][:1].lower() + first["msg"][1:])
     if any(at == path and sub["type"] == "literal_error" for at, sub in errors):
-        phrase += " or auto"
+        phrase += ", auto, or bounds such as {min: 1, max: 16}"
     return source.error(f"{phrase}, not {value!r}", path)
 
 

@@ -448,7 +448,10 @@ BAD_SETTINGS = {
         "3:1: engine: gpu_shares belongs to the engine compss: leave it out",
     ),
     "no workers": ("engine: {workers: 0}", "3:10: engine.workers: must be at least 1, not 0"),
-    "a word for workers": ("engine: {workers: all}", "3:10: engine.workers: must be a whole number or auto, not 'all'"),
+    "a word for workers": (
+        "engine: {workers: all}",
+        "3:10: engine.workers: must be a whole number, auto, or bounds such as {min: 1, max: 16}, not 'all'",
+    ),
     # Data beside a function
     "data": ("data: digits", "1:1: a function gets its own data: leave out the section data"),
     "a model": ("model: model.py:f", "1:1: give either model (file.py:build) or function (file.py:function), one of"),
