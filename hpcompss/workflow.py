@@ -761,6 +761,7 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
         ("data", "path"),
         ("search", "warm_start"),
         ("engine", "resources"),
+        ("engine", "certificates"),
     ):
         inside = resolved.get(section) if section else resolved
         if not isinstance(inside, dict) or inside.get(key) is None:
@@ -778,7 +779,7 @@ def _absolute(value: Any, path: Path_, source: _Source) -> Any:
     if isinstance(value, list):
         return [_absolute(each, path, source) for each in value]
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if path[-1] in ("path", "resources", "warm_start"):
+    if path[-1] in ("path", "resources", "certificates", "warm_start"):
         return str((source.base(path) / os.path.expanduser(value)).resolve()) if isinstance(value, str) else value
     if not isinstance(value, str):
         if source.file is None:

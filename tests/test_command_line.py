@@ -27,7 +27,8 @@ from hpcompss.study import Study
 ROOT = Path(__file__).parents[1]
 FUNCTION = ROOT / "workflows" / "function.yaml"
 
-COMMANDS = ["run", "resume", "status", "best", "export", "plan", "doctor", "graph", "resources", "submit", "agent"]
+COMMANDS = ["run", "resume", "status", "best", "export", "plan", "doctor", "graph", "resources", "submit"]
+COMMANDS += ["worker", "certificates", "agent"]
 
 MODEL = """
 def square(values):

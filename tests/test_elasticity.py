@@ -134,3 +134,11 @@ def test_a_master_that_comes_back_finds_its_workers(place):
     assert told == Counter(range(6))
     assert "lost tcp://" in place.output(worker)
     assert worker.poll() is None
+
+
+def test_a_plan_says_what_it_waits_for(place):
+    plan = place.start("plan", "workflow.yaml")
+    eventually(lambda: "start some with  hpcompss worker tcp://" in place.output(plan))
+    place.worker()
+    assert plan.wait(PATIENCE) == 0, place.output(plan)
+    assert "1,000" in place.output(plan) or "1000" in place.output(plan)

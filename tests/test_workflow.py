@@ -986,3 +986,9 @@ DIRECTIONS = {
 @pytest.mark.parametrize(("metric", "direction"), DIRECTIONS.items())
 def test_the_direction_of_a_metric(metric, direction):
     assert direction_of(metric) == direction
+
+
+def test_certificates_are_found_from_wherever_a_study_goes_on(load, tmp_path):
+    text = HEAD + SPACE + "engine: {name: dask, certificates: keys}\n"
+    assert load(text).engine.certificates == f"{tmp_path}/keys"
+    assert load(text, "engine.certificates=~/keys").engine.certificates == str(Path.home() / "keys")

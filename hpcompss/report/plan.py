@@ -113,7 +113,7 @@ def make_plan(
         )
     if begun is None:
         check_sources(workflow)
-    with locating(workflow), open_engine(workflow) as engine:
+    with locating(workflow), open_engine(workflow, view=view) as engine:
         study = study_of(workflow, find_space(workflow, engine, view)) if begun is None else begun
         slots = engine.capacity(workflow.trial_resources)
     if begun is None:
