@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["HpcompssError", "InputError", "MissingExtraError", "nearest"]
+__all__ = ["HpcompssError", "InputError", "MissingExtraError", "cause_of", "nearest"]
 
 
 class HpcompssError(Exception):
@@ -71,6 +71,17 @@ class MissingExtraError(HpcompssError, ImportError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.package, self.extra, self.purpose))
+
+
+def cause_of(error: BaseException) -> str:
+    """Returns in a line what was at the bottom of another library's error.
+
+    >>> cause_of(OSError("the first line\\nthe second"))
+    'the first line'
+    """
+    while error.__cause__ is not None or (error.__context__ is not None and not str(error)):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -274,12 +274,10 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _agent(options: argparse.Namespace) -> int:
-    import os
     import shlex
     import socket
 
     from hpcompss.cluster import commands
-    from hpcompss.engines.machine import available_cores, available_gpus, available_memory
     from hpcompss.workflow import load_workflow
 
     files: dict[Path, str] = {}
@@ -291,9 +289,7 @@ def _agent(options: argparse.Namespace) -> int:
         command = commands.run_on_agent(options.master, arguments, options.stop)
     else:
         host = options.hostname or socket.gethostname()
-        cpu = options.cpu or available_cores()
-        gpu = len(available_gpus()) if options.gpu is None else options.gpu
-        memory = available_memory() if options.memory is None else options.memory
+        cpu, gpu, memory = _offered(options)
         if options.action == "start":
             folder = options.folder or Path.home() / ".hpcompss" / f"agent-{options.port}"
             command, files = commands.start_agent(host, cpu, gpu, memory, options.port, options.comm_port, folder)
@@ -316,17 +312,22 @@ def _agent(options: argparse.Namespace) -> int:
     return 0
 
 
+def _offered(options: argparse.Namespace) -> tuple[int, Any, int]:
+    """Returns the cores, GPUs and bytes of memory of this machine that others may use."""
+    from hpcompss.engines.machine import available_cores, available_gpus, available_memory
+
+    gpu = len(available_gpus()) if options.gpu is None else options.gpu
+    return options.cpu or available_cores(), gpu, available_memory() if options.memory is None else options.memory
+
+
 def _worker(options: argparse.Namespace) -> int:
     from hpcompss.engines.dask_worker import serve
-    from hpcompss.engines.machine import available_cores, available_gpus, available_memory
 
     def say(sentence: str) -> None:
         if not options.quiet:
             print(sentence, flush=True)
 
-    cpu = options.cpu or available_cores()
-    gpu = len(available_gpus()) if options.gpu is None else options.gpu
-    memory = options.memory or available_memory()
+    cpu, gpu, memory = _offered(options)
     if options.engine == "ray":
         from hpcompss.engines.ray import node_command
 

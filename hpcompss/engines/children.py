@@ -23,7 +23,6 @@ TURN = 0.2
 IDLE = 300.0
 """Seconds after which a process without a task is ended: it holds the memory that TensorFlow takes."""
 
-
 UNBOUNDED = 1 << 62
 """Bytes: how many tasks' memory fits is for the master to say."""
 
@@ -45,7 +44,7 @@ class Surroundings:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Child:
     local: Local
     surroundings: Surroundings
@@ -93,21 +92,25 @@ class Children:
     def close(self, idle: float = 0.0) -> None:
         """Ends the children that have been without a task for so many seconds."""
         until = time.monotonic() - idle
-        self._end(lambda child: child.idle_since <= until)
+        with self._lock:
+            ended = [child for child in self._idle if child.idle_since <= until]
+            self._idle = [child for child in self._idle if child.idle_since > until]
+        for child in ended:
+            self._close(child)
 
     def _taken(self, surroundings: Surroundings, cpu: int, gpus: tuple[str, ...]) -> _Child:
-        found: list[_Child] = []
+        """Returns a child, and ends those in its way: of another shape, or with one of its GPUs."""
+        with self._lock:
+            alike = [child for child in self._idle if (child.surroundings, child.cpu) == (surroundings, cpu)]
+            found = next((child for child in alike if child.gpus == gpus), None)
+            staying = [child for child in alike if child is not found and not set(child.gpus) & set(gpus)]
+            ended = [child for child in self._idle if child is not found and child not in staying]
+            self._idle = staying
+        for child in ended:
+            self._close(child)
+        return self._made(surroundings, cpu, gpus) if found is None else found
 
-        def in_the_way(child: _Child) -> bool:
-            same = child.surroundings == surroundings and child.cpu == cpu
-            if same and child.gpus == gpus and not found:
-                found.append(child)
-                return False
-            return not same or bool(set(child.gpus) & set(gpus))
-
-        self._end(in_the_way, found)
-        if found:
-            return found[0]
+    def _made(self, surroundings: Surroundings, cpu: int, gpus: tuple[str, ...]) -> _Child:
         with self._lock:
             number = next(number for number in itertools.count(1) if number not in self._numbers)
             self._numbers.add(number)
@@ -123,14 +126,6 @@ class Children:
             environment=dict(surroundings.environment),
         )
         return _Child(local, surroundings, cpu, gpus, number)
-
-    def _end(self, condition: Callable[[_Child], bool], taken: Sequence[_Child] = ()) -> None:
-        """Ends the idle children that meet a condition; those taken meanwhile are idle no more."""
-        with self._lock:
-            ended = [child for child in self._idle if condition(child)]
-            self._idle = [child for child in self._idle if child not in ended and child not in taken]
-        for child in ended:
-            self._close(child)
 
     def _close(self, child: _Child) -> None:
         child.local.close()
@@ -210,7 +205,7 @@ def run_in_child(
     while not local.wait([future], timeout=TURN):
         if not turn(future.progress, future.process):
             local.cancel(future)
-    return future.pickled, future.progress
+    return bytes(future.pickled), future.progress
 
 
 def folder_of_logs(logs: Path | None, host: str) -> Path | None:

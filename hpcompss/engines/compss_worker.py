@@ -24,6 +24,7 @@ from hpcompss.engines.gpu_leases import leased
 from hpcompss.engines.local_worker import unpickled
 from hpcompss.engines.machine import available_gpus
 from hpcompss.engines.messages import Line, Office
+from hpcompss.engines.placement import place_of
 from hpcompss.trial import Failure, FailureKind, Resources
 
 __all__ = ["LOST", "VALUE", "Order", "Site", "run"]
@@ -169,7 +170,7 @@ def _on_gpus(order: Order, results: list[bytes], line: Line, watch: Watch) -> by
     with leased(order.units, order.site.gpu_shares, names, lambda: watch.turn({})) as gpus:
         if not gpus:
             return pickling.dumps(Failure.cancelled())
-        line.alive(place=f"{socket.gethostname()}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}")
+        line.alive(place=place_of(socket.gethostname(), gpus))
         return _in_child(order, results, gpus, watch)
 
 

@@ -27,7 +27,7 @@ from hpcompss.engines.hosts import Host, capacity, refusal
 from hpcompss.engines.machine import available_cores, available_gpus, available_memory
 from hpcompss.engines.placed import GRACE, Placed, PlacedFuture
 from hpcompss.engines.remote_worker import Facts
-from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
+from hpcompss.errors import HpcompssError, InputError, MissingExtraError, cause_of, nearest
 from hpcompss.trial import Resources
 
 __all__ = ["LEAVING", "Dask", "imported", "security_of"]
@@ -236,7 +236,7 @@ class Dask(Placed):
                     )
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"no scheduler can listen on {host}:{port or 0} ({_cause(error)}): choose another port",
+                f"no scheduler can listen on {host}:{port or 0} ({cause_of(error)}): choose another port",
                 key="engine.port",
             ) from None
         return str(self._cluster.scheduler_address)
@@ -252,8 +252,8 @@ class Dask(Placed):
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             seconds = time.monotonic() - begun
             raise InputError(
-                f"no Dask scheduler answers at {address}, tried for {seconds:.0f} s ({_cause(error)}): start one, with "
-                "the same certificates if any, or leave the address out to run one in this process",
+                f"no Dask scheduler answers at {address}, tried for {seconds:.0f} s ({cause_of(error)}): start one, "
+                "with the same certificates if any, or leave the address out to run one in this process",
                 key="engine.address",
             ) from None
 
@@ -327,7 +327,7 @@ class Dask(Placed):
         except Exception as error:
             if address not in self._known or self._closing.is_set():
                 return
-            reason = f"it cannot say what it has ({_cause(error)}): is the same hpcompss installed there?"
+            reason = f"it cannot say what it has ({cause_of(error)}): is the same hpcompss installed there?"
         if reason:
             self._later(lambda: self.tell(f"warning: worker {name} is not used: {reason}"))
             with contextlib.suppress(Exception):
@@ -369,7 +369,7 @@ class Dask(Placed):
         try:
             outcome: bytes | str = sent.result()
         except Exception as error:
-            outcome = _cause(error)
+            outcome = cause_of(error)
         except BaseException:  # Dask's CancelledError: nobody waits for it any more
             outcome = "its task was cancelled"
         self._over(number, attempt, outcome)
@@ -431,7 +431,7 @@ def _job_cluster(settings: Mapping[str, Any], scheduler: dict[str, Any], securit
         return kinds[system](scheduler_options=scheduler, security=security, **options)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"dask-jobqueue does not take this for {system} ({_cause(error)}): see its documentation",
+            f"dask-jobqueue does not take this for {system} ({cause_of(error)}): see its documentation",
             key="engine.jobqueue",
         ) from None
 
@@ -466,10 +466,3 @@ def _claims(host: Host, resources: Resources) -> dict[str, float]:
 def _is_this_machine(address: str) -> bool:
     host = address.partition("://")[2].rpartition(":")[0].strip("[]")
     return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def _cause(error: BaseException) -> str:
-    """Returns in a line what was at the bottom of an error."""
-    while error.__cause__ is not None or (error.__context__ is not None and not str(error)):
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -17,7 +17,7 @@ from typing import Any
 from hpcompss.engines import delivery, remote_worker
 from hpcompss.engines.dask import LEAVING, imported, security_of
 from hpcompss.engines.messages import local_address
-from hpcompss.errors import HpcompssError, InputError
+from hpcompss.errors import HpcompssError, InputError, cause_of
 
 __all__ = ["serve"]
 
@@ -145,7 +145,7 @@ class _Service:
                 joining.cancel()
             except Exception as error:
                 waited = time.monotonic() - begun
-                cause = str(error.__cause__ or error).partition("\n")[0] or type(error).__name__
+                cause = cause_of(error)
                 if self._patience is not None and waited >= self._patience:
                     raise HpcompssError(
                         f"no master answers at {self._master}, tried for {waited:.0f} s ({cause}): is it running, and "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcompss.cluster.nodes import Node, impossible
-from hpcompss.engines.placement import free_gpus
+from hpcompss.engines.placement import ROUNDING, free_gpus
 from hpcompss.errors import InputError
 from hpcompss.trial import Resources
 
@@ -68,9 +68,10 @@ def place(hosts: Iterable[Host], resources: Resources, held: Sequence[Held]) -> 
 
     Of several hosts the one that has most cores left.
     """
+    by_host, by_machine = _grouped(held)
     best: tuple[int, Host, tuple[str, ...]] | None = None
     for host in hosts:
-        own = [each for each in held if each.host.key == host.key]
+        own = by_host.get(host.key, ())
         left = host.cores - sum(each.resources.cpu for each in own)
         if left < resources.cpu or (best is not None and left <= best[0]):
             continue
@@ -79,29 +80,45 @@ def place(hosts: Iterable[Host], resources: Resources, held: Sequence[Held]) -> 
         promised = sum(each.resources.memory or 0 for each in own)
         if resources.memory and host.memory is not None and promised + resources.memory > host.memory:
             continue
-        gpus = _gpus(host, resources.gpu, own, held)
+        gpus = _gpus(host, resources.gpu, own, by_machine.get(host.machine, ()))
         if gpus is not None:
             best = left, host, gpus
     return None if best is None else best[1:]
 
 
-def _gpus(host: Host, wanted: float, own: Sequence[Held], held: Sequence[Held]) -> tuple[str, ...] | None:
+def _grouped(held: Sequence[Held]) -> tuple[dict[str, list[Held]], dict[str, list[Held]]]:
+    """Returns what is held by the host, and by the machine."""
+    by_host: dict[str, list[Held]] = {}
+    by_machine: dict[str, list[Held]] = {}
+    for each in held:
+        by_host.setdefault(each.host.key, []).append(each)
+        by_machine.setdefault(each.host.machine, []).append(each)
+    return by_host, by_machine
+
+
+def _gpus(host: Host, wanted: float, own: Sequence[Held], there: Sequence[Held]) -> tuple[str, ...] | None:
     if not wanted:
         return ()
-    if host.gpu_limit is not None and sum(each.resources.gpu for each in own) + wanted > host.gpu_limit + 1e-9:
+    used = sum(each.resources.gpu for each in own)
+    if host.gpu_limit is not None and used + wanted > host.gpu_limit + ROUNDING:
         return None
-    there = ((each.resources.gpu, each.gpus) for each in held if each.host.machine == host.machine)
-    return free_gpus(host.gpus, wanted, there)
+    return free_gpus(host.gpus, wanted, ((each.resources.gpu, each.gpus) for each in there))
 
 
 def capacity(hosts: Sequence[Host], resources: Resources) -> int:
     """Returns how many tasks of this shape run at once; 0 when none ever can."""
-    held: list[Held] = []
     if not resources.gpu:
         return sum(_alone(host, resources) for host in hosts)
-    while (found := place(hosts, resources, held)) is not None:
-        held.append(Held(found[0], resources, found[1]))
-    return len(held)
+    machines: dict[str, list[Host]] = {}
+    for host in hosts:
+        machines.setdefault(host.machine, []).append(host)
+    count = 0
+    for there in machines.values():  # they share nothing
+        held: list[Held] = []
+        while (found := place(there, resources, held)) is not None:
+            held.append(Held(found[0], resources, found[1]))
+        count += len(held)
+    return count
 
 
 def _alone(host: Host, resources: Resources) -> int:

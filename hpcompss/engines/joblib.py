@@ -20,7 +20,7 @@ from hpcompss.engines.hosts import Host
 from hpcompss.engines.placed import GRACE, PlacedFuture
 from hpcompss.engines.placed_by_desk import PlacedByDesk, obstacle
 from hpcompss.engines.remote_worker import Facts
-from hpcompss.errors import InputError, MissingExtraError
+from hpcompss.errors import InputError, MissingExtraError, cause_of
 from hpcompss.trial import Resources
 
 __all__ = ["Joblib"]
@@ -142,7 +142,7 @@ class Joblib(PlacedByDesk):
             self._alone = ThreadPoolExecutor(1)
             return 1
         except Exception as error:
-            raise InputError(f"joblib's {self._name} does not start: {_cause(error)}", key="engine.name") from None
+            raise InputError(f"joblib's {self._name} does not start: {cause_of(error)}", key="engine.name") from None
         if jobs < 1:
             raise InputError(f"joblib's {self._name} has no workers: start some", key="engine.name")
         self._backend.start_call()
@@ -169,20 +169,20 @@ class Joblib(PlacedByDesk):
             try:
                 (result,) = self._backend.retrieve_result_callback(out)
             except Exception as error:
-                ended(None, _cause(error))
+                ended(None, cause_of(error))
             else:
                 ended(result, "")
 
         def failed(future: Any) -> None:
             error = future.exception()
             if error is not None:
-                ended(None, _cause(error))
+                ended(None, cause_of(error))
 
         batch = self._batch([(function, args, {})], self._backend.get_nested_backend())
         try:
             sent = self._submitted(batch, done)
         except Exception as error:
-            ended(None, _cause(error))
+            ended(None, cause_of(error))
             return
         if hasattr(sent, "add_done_callback"):  # Dask's backend does not call back where a worker is lost
             sent.add_done_callback(failed)
@@ -282,7 +282,3 @@ def _meet(function: Callable[..., Any], *args: Any) -> Any:
     result = function(*args)
     time.sleep(MEETING)
     return result
-
-
-def _cause(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -21,12 +21,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcompss.engines.base import Engine, Future
+from hpcompss.engines.base import Future
 from hpcompss.engines.future import detached
 from hpcompss.engines.local_process import DEATH_PATIENCE, EMPTY, WorkerProcess
 from hpcompss.engines.local_task import LocalFuture, death, overrun, pickled_task
 from hpcompss.engines.local_worker import READY, RESULT
 from hpcompss.engines.placement import Machine, Shape
+from hpcompss.engines.queued import Queued
 from hpcompss.errors import InputError
 from hpcompss.trial import Failure, FailureKind, Resources
 
@@ -85,7 +86,7 @@ class _Worker:
         return memory > max(growth * self._first_size, self._first_size + LEAST_MEMORY_GROWTH)
 
 
-class Local(Engine):
+class Local(Queued[LocalFuture]):
     """Runs tasks in worker processes on this machine. Not for use by several threads at once.
 
     Limits (time, memory) are checked while the master is in `wait`. What a task started itself is killed with it.
@@ -123,19 +124,16 @@ class Local(Engine):
         if worker_memory_growth is not None and not worker_memory_growth > 1:
             message = f"worker_memory_growth must be above 1, not {worker_memory_growth}"
             raise InputError(message, key="engine.worker_memory_growth")
+        super().__init__(LocalFuture, object())
         self._machine = Machine(workers, cores, gpus, memory)
         self._growth = worker_memory_growth
         self._log_directory = None if log_directory is None else _made(Path(log_directory).absolute())
         self._preload = tuple(preload)
         self._directory = directory
         self._environment = environment
-        self._token = object()
-        self._numbers = itertools.count()
-        self._queue: list[tuple[int, LocalFuture]] = []
         self._capacities: dict[Resources, int] = {}
         self._workers: list[_Worker] = []
         self._next_check = 0.0
-        self._closed = False
         self._selector = selectors.DefaultSelector()
         self._lifeline = os.pipe()
         # Runs when the engine is forgotten and when the interpreter ends, too.
@@ -152,12 +150,7 @@ class Local(Engine):
         arguments, dependencies = detached(args, self._own)
         task = pickled_task(function, arguments, len(dependencies))
         future = LocalFuture(self._token, next(self._numbers), resources, task, dependencies)
-        for dependency in dependencies:
-            if not dependency.done:
-                dependency.dependents.append(future)
-                future.missing += 1
-        if not future.missing:
-            self._enqueue(future)
+        if self._accept(future):
             self._dispatch()
         return future
 
@@ -215,21 +208,9 @@ class Local(Engine):
         self._end()
         for future in assigned:
             self._finish(future, failure)
-        while self._queue:
-            future = heapq.heappop(self._queue)[1]
-            if not future.done:
-                self._finish(future, failure)
+        self._finish_queue(failure)
 
     # Tasks: from submission to the worker, and to their results.
-
-    def _own(self, future: Future) -> LocalFuture:
-        if not isinstance(future, LocalFuture) or future.owner is not self._token:
-            raise InputError("this future belongs to another engine: use it with the engine that it was submitted to")
-        return future
-
-    def _enqueue(self, future: LocalFuture) -> None:
-        """Queues a task whose arguments are known; the queue is in the order of submission."""
-        heapq.heappush(self._queue, (future.number, future))
 
     def _dispatch(self) -> None:
         """Gives tasks to workers in the order of the queue; one that must wait for room is not overtaken."""
@@ -260,12 +241,6 @@ class Local(Engine):
             self._bury(worker)
         else:
             future.start(now, worker.process.place, worker.process.identity)
-
-    def _finish(self, future: LocalFuture, pickled: bytes | memoryview) -> None:
-        for dependent in future.settle(pickled):
-            dependent.missing -= 1
-            if not dependent.missing and not dependent.done:
-                self._enqueue(dependent)
 
     # Events: what workers send, their deaths, and the passing of time.
 

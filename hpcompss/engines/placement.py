@@ -9,7 +9,7 @@ from hpcompss.engines.machine import available_cores, available_gpus, available_
 from hpcompss.errors import InputError
 from hpcompss.trial import Resources
 
-__all__ = ["Machine", "Shape", "free_gpus", "size"]
+__all__ = ["ROUNDING", "Machine", "Shape", "free_gpus", "place_of", "size"]
 
 Shape = tuple[int, float]
 """What a worker holds: cores, and GPUs (a fraction below 1 is a share of one)."""
@@ -125,6 +125,15 @@ def free_gpus(
     # The least used first: two halves share a GPU only when none is free.
     free = sorted((name for name in gpus if used[name] + share <= 1 + ROUNDING), key=used.__getitem__)[:count]
     return tuple(sorted(free, key=gpus.index)) if len(free) == count else None
+
+
+def place_of(name: str, gpus: Sequence[str]) -> str:
+    """Returns where a task runs, for people.
+
+    >>> place_of("node7", ["0", "1"])
+    'node7, GPUs 0, 1'
+    """
+    return f"{name}, GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}" if gpus else name
 
 
 def size(count: float) -> str:

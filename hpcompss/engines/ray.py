@@ -31,8 +31,9 @@ from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.hosts import Host
 from hpcompss.engines.machine import available_cores, available_gpus
 from hpcompss.engines.placed import DEATHS, GRACE, Placed, PlacedFuture
+from hpcompss.engines.placement import place_of
 from hpcompss.engines.remote_worker import Facts
-from hpcompss.errors import HpcompssError, InputError, MissingExtraError
+from hpcompss.errors import HpcompssError, InputError, MissingExtraError, cause_of
 from hpcompss.trial import Resources
 
 __all__ = ["Ray", "imported", "node_command"]
@@ -364,7 +365,7 @@ class Ray(Placed):
     def _name_gpus(self, number: int, attempt: int, gpus: Sequence[str]) -> None:
         future = self._current(number, attempt)
         if future is not None and future.held is not None:
-            future.place = f"{future.held.host.name}, GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}"
+            future.place = place_of(future.held.host.name, gpus)
 
     def _growth(self, resources: Resources) -> int:
         # What waits has an autoscaler add nodes, and only who is told that they will come lets trials wait.
@@ -503,8 +504,7 @@ def _bottom(error: BaseException) -> BaseException:
 def _reason(error: BaseException) -> str:
     """Returns in a line what was at the bottom of an error."""
     error = _bottom(error)
-    name = type(error).__name__
-    return LOST.get(name) or str(error).strip().partition("\n")[0] or name
+    return LOST.get(type(error).__name__) or cause_of(error)
 
 
 # On the nodes

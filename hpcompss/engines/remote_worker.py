@@ -36,6 +36,7 @@ __all__ = [
     "Site",
     "close_children",
     "end",
+    "end_all",
     "facts",
     "leave",
     "machine",
@@ -141,7 +142,6 @@ class Facts:
         memory: Bytes that it may use.
         hpcompss: The version of this package there.
         python: The version of Python there.
-        process: Its process id.
     """
 
     host: str
@@ -151,7 +151,6 @@ class Facts:
     memory: int
     hpcompss: str
     python: str
-    process: int
 
 
 def machine() -> str:
@@ -169,7 +168,6 @@ def facts() -> Facts:
         memory=available_memory(),
         hpcompss=__version__,
         python=platform.python_version(),
-        process=os.getpid(),
     )
 
 
