@@ -47,8 +47,11 @@ SHORT = 0.05
 the sampler would learn nothing from what is under way."""
 
 AHEAD = 8
-"""How many short trials a slot is given in advance; and how many trials of known configurations are asked for, for each
-slot, before there is room for them, so that the longest of them can start first."""
+"""How many short trials a slot is given in advance at least; and how many trials of known configurations are asked for,
+for each slot, before there is room for them, so that the longest of them can start first."""
+
+MOST_SHORT = 64
+"""How many short trials a slot is given in advance at most: as many as take as long as one that is just not short."""
 
 UNKNOWN = -1
 """The number of a trial that goes on while it is for a task to say which one that is."""
@@ -301,7 +304,10 @@ class Loop:
             brackets = self._study.scheduler
             return 2 * max(self._study.lag, brackets.largest if isinstance(brackets, Brackets) else 0)
         slots = max(1, self._engine.capacity(self._resources))
-        return slots * (1 + AHEAD) if self._are_short() and not self._study.sampler.learns else slots
+        if self._study.sampler.learns or not self._are_short():
+            return slots
+        mean = sum(self._durations) / len(self._durations)
+        return slots * (1 + min(MOST_SHORT, max(AHEAD, int(SHORT / max(mean, SHORT / MOST_SHORT)))))
 
     def _asks_ahead(self, room: int) -> bool:
         """Returns whether to ask for one more trial than there is room for, so that the longest of them starts first.
@@ -419,7 +425,8 @@ class Loop:
             if isinstance(outcome, Failure):
                 raise SuggestionFailed(outcome)
         now = time.monotonic()
-        result = result_from(outcome, seconds=now - (future.started or now))
+        seconds = now - (future.started or now) if future.seconds is None else future.seconds
+        result = result_from(outcome, seconds=seconds)
         return constrained(result, self._study.constraints, self._study.also), None
 
     def _check_alike(self, results: Sequence[Result]) -> None:

@@ -18,7 +18,13 @@ __all__ = ["Engine", "Future"]
 
 
 class Future(abc.ABC):
-    """A task that was submitted."""
+    """A task that was submitted.
+
+    Attributes:
+        seconds: How long it took where it ran; None where only its start and its end are known.
+    """
+
+    seconds: float | None = None
 
     @property
     @abc.abstractmethod

@@ -25,7 +25,7 @@ from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import CommandFleet, Fleet, JobFleet, ProcessFleet, Range
 from hpcompss.engines.hosts import Host, capacity, refusal
 from hpcompss.engines.machine import available_cores, available_gpus, available_memory
-from hpcompss.engines.placed import GRACE, Placed, PlacedFuture
+from hpcompss.engines.placed import GRACE, Parcel, Placed
 from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import HpcompssError, InputError, MissingExtraError, cause_of, nearest
 from hpcompss.trial import Resources
@@ -349,20 +349,21 @@ class Dask(Placed):
         message = event[1]
         self._news(message["number"], message["attempt"], message.get("progress"))
 
-    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
+    def _send(self, parcel: Parcel, order: bytes, results: list[list[bytes]]) -> Any:
+        host = parcel.held.host
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an argument is large
             sent = self._client.submit(
                 remote_worker.run,
                 order,
                 results,
-                key=f"{future.name}-{self._token}-{future.number}-{future.attempt}",
+                key="{}-{}-{}-{}".format(parcel.futures[0].name, self._token, *parcel.name),
                 workers=[host.key],
                 allow_other_workers=False,
-                resources=_claims(host, future.resources),
+                resources=_claims(host, parcel.held.resources),
                 pure=False,
             )
-        sent.add_done_callback(functools.partial(self._done, future.number, future.attempt))
+        sent.add_done_callback(functools.partial(self._done, *parcel.name))
         return sent
 
     def _done(self, number: int, attempt: int, sent: Any) -> None:
@@ -374,9 +375,9 @@ class Dask(Placed):
             outcome = "its task was cancelled"
         self._over(number, attempt, outcome)
 
-    def _recall(self, future: PlacedFuture) -> None:
-        if future.handle is not None:
-            future.handle.cancel(force=True)
+    def _recall(self, parcel: Parcel) -> None:
+        if parcel.handle is not None:
+            parcel.handle.cancel(force=True)
 
     def _growth(self, resources: Resources) -> int:
         if self._fleet is None:
@@ -393,7 +394,7 @@ class Dask(Placed):
                 "go on with  hpcompss resume"
             )
         if self._fleet is not None:
-            busy = {each.held.host.key for each in self._running.values() if each.held is not None}
+            busy = {each.held.host.key for each in self._parcels.values()}
             self._fleet.adjust(len(self._queue), list(self._hosts.values()), busy)
 
     def _stop(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from hpcompss.engines import remote_worker
 from hpcompss.engines.hosts import Host
-from hpcompss.engines.placed import GRACE, PlacedFuture
+from hpcompss.engines.placed import GRACE, Parcel, PlacedFuture
 from hpcompss.engines.placed_by_desk import PlacedByDesk, obstacle
 from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import InputError, MissingExtraError, cause_of
@@ -252,8 +252,8 @@ class Joblib(PlacedByDesk):
 
     # Tasks
 
-    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
-        number, attempt = future.number, future.attempt
+    def _send(self, parcel: Parcel, order: bytes, results: list[list[bytes]]) -> Any:
+        number, attempt = parcel.name
 
         def over(outcome: Any, problem: str) -> None:
             self._over(number, attempt, problem or outcome)

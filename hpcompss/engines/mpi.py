@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from hpcompss.engines import remote_worker
 from hpcompss.engines.hosts import Host
-from hpcompss.engines.placed import GRACE, PlacedFuture
+from hpcompss.engines.placed import GRACE, Parcel
 from hpcompss.engines.placed_by_desk import PlacedByDesk, obstacle
 from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import InputError, MissingExtraError, cause_of
@@ -261,9 +261,9 @@ class Mpi(PlacedByDesk):
                     key="engine.name",
                 )
 
-    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
-        sent = self._executors[host.key].submit(remote_worker.run, order, results)
-        sent.add_done_callback(functools.partial(self._done, future.number, future.attempt))
+    def _send(self, parcel: Parcel, order: bytes, results: list[list[bytes]]) -> Any:
+        sent = self._executors[parcel.held.host.key].submit(remote_worker.run, order, results)
+        sent.add_done_callback(functools.partial(self._done, *parcel.name))
         return sent
 
     def _done(self, number: int, attempt: int, sent: Any) -> None:
@@ -273,9 +273,9 @@ class Mpi(PlacedByDesk):
             outcome = cause_of(error)
         self._over(number, attempt, outcome)
 
-    def _recall(self, future: PlacedFuture) -> None:
-        if future.handle is not None and not future.handle.cancel():
-            super()._recall(future)
+    def _recall(self, parcel: Parcel) -> None:
+        if parcel.handle is not None and not parcel.handle.cancel():
+            super()._recall(parcel)
 
     def _stop(self) -> None:
         self._contexts.close()  # waits for what still runs

@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,17 @@ from hpcompss.engines.local import Local
 from hpcompss.engines.local_task import LocalFuture, pickled_task
 from hpcompss.engines.placement import place_of
 from hpcompss.engines.queued import Queued, QueuedFuture
-from hpcompss.engines.remote_worker import Channel, Facts, Order, Outcome, Site
+from hpcompss.engines.remote_worker import Channel, Facts, Order, Outcome, Piece, Site
 from hpcompss.errors import InputError
 from hpcompss.trial import Failure, FailureKind, Resources
 
-__all__ = ["Placed", "PlacedFuture"]
+__all__ = ["Parcel", "Placed", "PlacedFuture"]
+
+HASTE = 0.05
+"""Seconds that short tasks may take which are sent to a worker together."""
+
+MOST_TOGETHER = 64
+"""How many are sent together at most."""
 
 DEATHS = 3
 """How often a task is tried whose worker is lost each time."""
@@ -65,26 +72,66 @@ class PlacedFuture(QueuedFuture):
     Attributes:
         light: Whether it is a light one.
         name: What its function is called.
+        kind: What is alike in tasks that take about as long.
         attempt: How often it was sent before.
         deaths: How often its worker was lost.
-        held: What it holds while it runs on a worker.
-        handle: What the framework knows it by.
-        heard: When it was last heard of (`time.monotonic` seconds), or None before it said anything.
+        alone: Whether it is not sent together with others, for they were lost that it was sent with before.
+        parcel: What it is sent in, while it is with a worker.
         local: The task in the master's own process that stands for it, where it is light.
     """
 
     light = False
     name = ""
+    kind: Hashable = None
     attempt = 0
     deaths = 0
-    held: Held | None = None
-    handle: Any = None
-    heard: float | None = None
+    alone = False
+    parcel: Parcel | None = None
     local: LocalFuture | None = None
 
     def forget(self) -> None:
         super().forget()
-        self.held = self.handle = self.local = None
+        self.parcel = self.local = None
+
+
+@dataclass(eq=False)
+class Parcel:
+    """Tasks that a worker has, which runs them one after the other: one, or several that are short.
+
+    Attributes:
+        futures: The tasks.
+        held: What they hold there.
+        sent: When it was sent (`time.monotonic` seconds).
+        handle: What the framework knows it by.
+        heard: When it was last heard of, or None before one of its tasks said anything.
+        running: The task that did so.
+        names: Each task's number, and how often it was sent before.
+    """
+
+    futures: Sequence[PlacedFuture]
+    held: Held
+    sent: float
+    handle: Any = None
+    heard: float | None = None
+    running: PlacedFuture | None = None
+
+    def __post_init__(self) -> None:
+        self.names = [(future.number, future.attempt) for future in self.futures]
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """What tells it from others: the number of its first task, and how often that was sent before."""
+        return self.names[0]
+
+    @property
+    def open(self) -> list[PlacedFuture]:
+        """The tasks whose outcomes are still awaited from it."""
+        return [future for future in self.futures if future.parcel is self]
+
+    @property
+    def place(self) -> str:
+        """Where it is."""
+        return place_of(self.held.host.name, self.held.gpus)
 
 
 class Placed(Queued[PlacedFuture]):
@@ -126,6 +173,9 @@ class Placed(Queued[PlacedFuture]):
         """All workers that ever were there, for what is too large for them now may have fitted one that left."""
         self._capacities: dict[Resources, int] = {}
         self._running: dict[int, PlacedFuture] = {}
+        self._parcels: dict[tuple[int, int], Parcel] = {}
+        self._lengths: dict[Hashable, float] = {}
+        """How many seconds the longest task of a kind took lately: each further one halves what is remembered."""
         self._ending: list[tuple[float, Held]] = []
         """What cancelled tasks held, and until when it is not given to others: their processes take a moment to end."""
         self._light: dict[LocalFuture, PlacedFuture] = {}
@@ -168,7 +218,7 @@ class Placed(Queued[PlacedFuture]):
         self._later(lambda: self._dismiss(key, reason, deadly))
 
     def _over(self, number: int, attempt: int, outcome: bytes | str) -> None:
-        """Takes what came of an attempt: a pickled `Outcome`, or why there is none, its worker being lost."""
+        """Takes what `remote_worker.run` returned for a parcel, or why it did not, its worker being lost."""
         self._later(lambda: self._take(number, attempt, outcome))
 
     def _news(self, number: int, attempt: int, progress: Mapping[str, float] | None) -> None:
@@ -181,12 +231,12 @@ class Placed(Queued[PlacedFuture]):
             self._arrived.notify()
 
     @abc.abstractmethod
-    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
-        """Has a worker `remote_worker.run` a task; returns what `_recall` needs. `_over` is called when it has."""
+    def _send(self, parcel: Parcel, order: bytes, results: list[list[bytes]]) -> Any:
+        """Has a worker `remote_worker.run` a parcel; returns its handle. `_over` is called when it has."""
 
     @abc.abstractmethod
-    def _recall(self, future: PlacedFuture) -> None:
-        """Has the worker end a task, whose outcome is of no interest any more."""
+    def _recall(self, parcel: Parcel) -> None:
+        """Has the worker end a parcel, whose outcome is of no interest any more."""
 
     @abc.abstractmethod
     def _stop(self) -> None:
@@ -223,6 +273,7 @@ class Placed(Queued[PlacedFuture]):
         task = pickled_task(function, arguments, len(dependencies))
         future = PlacedFuture(self._token, next(self._numbers), resources, task, dependencies)
         future.light, future.name = light, getattr(function, "__name__", "task")
+        future.kind = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), resources)
         if self._accept(future):
             self._dispatch()
         return future
@@ -252,10 +303,7 @@ class Placed(Queued[PlacedFuture]):
 
     def capacity(self, resources: Resources) -> int:
         self._settle_inbox()
-        known = self._capacities.get(resources)
-        if known is None:
-            known = self._capacities[resources] = capacity(list(self._hosts.values()), resources)
-        known += self._growth(resources)
+        known = self._slots(resources) + self._growth(resources)
         if known == 0 and (self._waits or capacity(list(self._seen.values()), resources)):
             known = 1  # a worker that can will come, or come back
         return known if self._workers is None else min(known, self._workers)
@@ -308,25 +356,52 @@ class Placed(Queued[PlacedFuture]):
                 return
 
     def _place(self, future: PlacedFuture) -> bool:
-        if self._workers is not None and len(self._running) >= self._workers:
+        """Sends the queue's first task, where there is room, and with it what is as short and waits behind it."""
+        if self._workers is not None and len(self._parcels) >= self._workers:
             return False
         now = time.monotonic()
         self._ending = [each for each in self._ending if each[0] > now]
-        held = [each.held for each in self._running.values() if each.held is not None]
+        held = [each.held for each in self._parcels.values()]
         held += [each for _, each in self._ending]
         found = place(self._hosts.values(), future.resources, held)
         if found is None or self._site is None:
             return False
-        heapq.heappop(self._queue)
         host, gpus = found
-        future.held = Held(host, future.resources, gpus)
-        future.heard = None
-        future.started = time.monotonic()
-        future.place = place_of(host.name, gpus)
-        self._running[future.number] = future
-        order = Order(self._site, future.number, future.attempt, bytes(future.task), future.resources, gpus)
-        future.handle = self._send(future, host, pickle.dumps(order), _results(future))
+        futures = self._together(self._how_many(future))
+        parcel = self._parcels[future.number, future.attempt] = Parcel(futures, Held(host, future.resources, gpus), now)
+        for each in futures:
+            self._running[each.number] = each
+            each.parcel, each.started, each.place = parcel, now, parcel.place
+        pieces = tuple(Piece(each.number, each.attempt, bytes(each.task)) for each in futures)
+        order = pickle.dumps(Order(self._site, pieces, future.resources, gpus))
+        parcel.handle = self._send(parcel, order, [_results(each) for each in futures])
         return True
+
+    def _how_many(self, future: PlacedFuture) -> int:
+        """Returns how many tasks to send together: a worker's fair share of what waits, while they take no time."""
+        length = self._lengths.get(future.kind, math.inf)
+        if future.alone or length > HASTE / 2:
+            return 1
+        share = math.ceil(len(self._queue) / max(1, self._slots(future.resources)))
+        return max(1, min(MOST_TOGETHER, share, int(HASTE / max(length, HASTE / MOST_TOGETHER))))
+
+    def _together(self, count: int) -> list[PlacedFuture]:
+        """Takes the first from the queue, and up to ``count`` in all of its kind that follow it."""
+        futures = [heapq.heappop(self._queue)[1]]
+        while len(futures) < count and self._queue:
+            following = self._queue[0][1]
+            if not following.done:
+                if following.kind != futures[0].kind or following.light or following.alone:
+                    break
+                futures.append(following)
+            heapq.heappop(self._queue)
+        return futures
+
+    def _slots(self, resources: Resources) -> int:
+        """Returns how many tasks of this shape the workers that are there run at once."""
+        if resources not in self._capacities:
+            self._capacities[resources] = capacity(list(self._hosts.values()), resources)
+        return self._capacities[resources]
 
     def _run_here(self, future: PlacedFuture) -> None:
         """Runs a light task in a process beside the master: it takes less time than to send it."""
@@ -339,15 +414,29 @@ class Placed(Queued[PlacedFuture]):
 
     def _withdraw(self, future: PlacedFuture) -> None:
         """Takes a task from where it runs."""
-        if self._running.pop(future.number, None) is not None:
-            if future.held is not None and future.held.host.key in self._hosts:
-                self._ending.append((time.monotonic() + ENDING, future.held))
-            with contextlib.suppress(Exception):  # the worker may be gone
-                self._recall(future)
+        parcel = future.parcel
+        if parcel is not None:
+            self._release(future)
+            # Among others it is left to itself, for it is short, unless it is known to be the one that takes its time.
+            if future is parcel.running or not parcel.open:
+                self._withdraw_parcel(parcel)
+                self._try_all_again(parcel)
         if future.local is not None and self._local is not None:
             del self._light[future.local]
             self._local.cancel(future.local)
-        future.held = None
+
+    def _withdraw_parcel(self, parcel: Parcel) -> None:
+        if self._parcels.pop(parcel.name, None) is None:
+            return
+        if parcel.held.host.key in self._hosts:
+            self._ending.append((time.monotonic() + ENDING, parcel.held))
+        with contextlib.suppress(Exception):  # the worker may be gone
+            self._recall(parcel)
+
+    def _release(self, future: PlacedFuture) -> None:
+        """Forgets that a task is with a worker."""
+        del self._running[future.number]
+        future.parcel = None
 
     # Events
 
@@ -366,10 +455,9 @@ class Placed(Queued[PlacedFuture]):
             self._next_check = now + CHECK_INTERVAL
             self._check()
             self._notice_loneliness(now)
-            for future in list(self._running.values()):
-                if future.heard is not None and now - future.heard > self._grace:
-                    self._withdraw(future)
-                    self._lose(future, f"{future.place} has said nothing for {self._grace:g} s")
+            for parcel in list(self._parcels.values()):
+                if parcel.heard is not None and now - parcel.heard > self._grace:
+                    self._lose(parcel, f"{parcel.place} has said nothing for {self._grace:g} s")
         self._dispatch()
 
     def _notice_loneliness(self, now: float) -> None:
@@ -390,13 +478,13 @@ class Placed(Queued[PlacedFuture]):
     def _dismiss(self, key: str, reason: str, deadly: bool) -> None:
         host = self._hosts.pop(key, None)
         self._capacities.clear()
-        lost = [each for each in self._running.values() if each.held is not None and each.held.host.key == key]
+        lost = [each for each in self._parcels.values() if each.held.host.key == key]
         if host is not None and not self._closed:
-            again = f"; what ran there is tried elsewhere ({len(lost)})" if lost and deadly else ""
+            count = sum(len(parcel.open) for parcel in lost)
+            again = f"; what ran there is tried elsewhere ({count})" if count and deadly else ""
             self.tell(f"worker {host.name} {reason}{again}")
-        for future in lost if deadly else ():
-            self._withdraw(future)
-            self._lose(future, f"{future.place} {reason}")
+        for parcel in lost if deadly else ():
+            self._lose(parcel, f"{parcel.place} {reason}")
 
     def _current(self, number: int, attempt: int) -> PlacedFuture | None:
         future = self._running.get(number)
@@ -404,39 +492,72 @@ class Placed(Queued[PlacedFuture]):
 
     def _hear(self, number: int, attempt: int, progress: Mapping[str, float] | None) -> None:
         future = self._current(number, attempt)
-        if future is not None:
-            future.heard = time.monotonic()
-            if progress:
-                future.progress = progress
+        if future is None or future.parcel is None:
+            return
+        parcel, now = future.parcel, time.monotonic()
+        parcel.heard = now
+        if parcel.running is None:
+            parcel.running = future
+            self._learn(future, now - parcel.sent)
+            # The worker begins none of those behind it any more.
+            for each in parcel.futures[parcel.futures.index(future) + 1 :]:
+                if each.parcel is parcel:
+                    self._release(each)
+                    self._try_again(each)
+        if progress:
+            future.progress = progress
 
     def _take(self, number: int, attempt: int, outcome: bytes | str) -> None:
-        future = self._current(number, attempt)
-        if future is None:
+        parcel = self._parcels.get((number, attempt))
+        if parcel is None:
             return
-        del self._running[number]
         if isinstance(outcome, str):
-            self._lose(future, outcome)
+            self._lose(parcel, outcome, recall=False)
             return
-        found: Outcome = pickle.loads(outcome)
-        if found.progress:
-            future.progress = found.progress
-        if found.result is None:
-            self._try_again(future)
-        else:
-            self._finish(future, found.result)
+        del self._parcels[number, attempt]
+        outcomes: list[Outcome] = pickle.loads(outcome)
+        for future, found in zip(parcel.futures, outcomes, strict=False):
+            self._learn(future, found.seconds)
+            if future.parcel is not parcel:
+                continue
+            future.seconds = found.seconds
+            if found.progress:
+                future.progress = found.progress
+            if found.result is not None:
+                self._release(future)
+                self._finish(future, found.result)
+        self._try_all_again(parcel)
 
-    def _lose(self, future: PlacedFuture, reason: str) -> None:
-        """Tries a task elsewhere whose worker is lost, unless that has happened too often."""
-        future.deaths += 1
-        if future.deaths < DEATHS:
-            self._try_again(future)
+    def _learn(self, future: PlacedFuture, seconds: float) -> None:
+        """Takes how long a task took."""
+        before = self._lengths.get(future.kind)
+        self._lengths[future.kind] = seconds if before is None else max(seconds, before / 2)
+
+    def _lose(self, parcel: Parcel, reason: str, recall: bool = True) -> None:
+        """Tries tasks elsewhere whose worker is lost, unless that has happened to one too often."""
+        if recall:
+            self._withdraw_parcel(parcel)
         else:
-            failure = Failure(FailureKind.DIED, f"its worker was lost {DEATHS} times, the last time: {reason}")
-            self._finish(future, pickle.dumps(failure))
+            self._parcels.pop(parcel.name, None)
+        if len(parcel.futures) > 1:  # which of them may be why is not known
+            for future in parcel.open:
+                future.alone = True
+        for future in parcel.open if len(parcel.futures) == 1 else ():
+            future.deaths += 1
+            if future.deaths == DEATHS:
+                words = f"its worker was lost {DEATHS} times, the last time: {reason}"
+                self._release(future)
+                self._finish(future, pickle.dumps(Failure(FailureKind.DIED, words)))
+        self._try_all_again(parcel)
+
+    def _try_all_again(self, parcel: Parcel) -> None:
+        for future in parcel.open:
+            self._release(future)
+            self._try_again(future)
 
     def _try_again(self, future: PlacedFuture) -> None:
         future.attempt += 1
-        future.held = future.handle = future.started = None
+        future.started = None
         future.place = ""
         future.progress = {}
         self._enqueue(future)

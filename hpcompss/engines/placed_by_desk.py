@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable
 
 from hpcompss.engines.messages import Desk, Line, Message, Office, local_address
-from hpcompss.engines.placed import Placed, PlacedFuture
+from hpcompss.engines.placed import Parcel, Placed
 from hpcompss.engines.remote_worker import DeskChannel
 from hpcompss.errors import InputError
 
@@ -57,9 +57,10 @@ class PlacedByDesk(Placed):
         unwanted = future is None or future.attempt != attempt
         return {"cancel": unwanted} if unwanted or event == "start" else None
 
-    def _recall(self, future: PlacedFuture) -> None:
+    def _recall(self, parcel: Parcel) -> None:
         if self._desk is not None:
-            self._desk.tell(future.number, future.attempt, {"cancel": True})
+            for number, attempt in parcel.names:
+                self._desk.tell(number, attempt, {"cancel": True})
 
 
 def obstacle(office: Office) -> str:

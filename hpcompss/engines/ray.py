@@ -30,7 +30,7 @@ from hpcompss.engines import remote_worker
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.hosts import Host
 from hpcompss.engines.machine import available_cores, available_gpus
-from hpcompss.engines.placed import DEATHS, GRACE, Placed, PlacedFuture
+from hpcompss.engines.placed import DEATHS, GRACE, Parcel, Placed
 from hpcompss.engines.placement import place_of
 from hpcompss.engines.remote_worker import Facts
 from hpcompss.errors import HpcompssError, InputError, MissingExtraError, cause_of
@@ -234,13 +234,13 @@ class Ray(Placed):
             for ref in ready:
                 key, foreman = listening.pop(ref)
                 try:
-                    news = self._ray.get(ref)
+                    news, named = self._ray.get(ref)
                 except Exception as error:
                     self._miss(key, foreman, error)
                     continue
-                for (number, attempt), (progress, gpus) in news.items():
-                    if gpus:
-                        self._later(functools.partial(self._name_gpus, number, attempt, gpus))
+                for (number, attempt), gpus in named.items():
+                    self._later(functools.partial(self._name_gpus, number, attempt, gpus))
+                for (number, attempt), progress in news.items():
                     self._news(number, attempt, progress)
                 if key in self._foremen and self._foremen[key] is foreman:
                     listening[foreman.call.remote(_collect)] = key, foreman
@@ -322,18 +322,18 @@ class Ray(Placed):
 
     # Tasks
 
-    def _send(self, future: PlacedFuture, host: Host, order: bytes, results: list[bytes]) -> Any:
+    def _send(self, parcel: Parcel, order: bytes, results: list[list[bytes]]) -> Any:
+        host, asked = parcel.held.host, parcel.held.resources
         foreman = self._foreman(host.key, host.cores)
-        asked = future.resources
         claim = self._claim.options(
-            name=f"{future.name}-{future.number}",
+            name=f"{parcel.futures[0].name}-{parcel.name[0]}",
             num_cpus=asked.cpu,
             num_gpus=asked.gpu,
             scheduling_strategy=self._pinned(host.key),
             **({"memory": asked.memory} if asked.memory else {}),
         )
-        sent = claim.remote(foreman, (self._token, future.number, future.attempt), order, results)
-        done = functools.partial(self._done, host.key, foreman, future.number, future.attempt)
+        sent = claim.remote(foreman, (self._token, *parcel.name), order, results)
+        done = functools.partial(self._done, host.key, foreman, *parcel.name)
         sent.future().add_done_callback(done)
         return sent, foreman
 
@@ -356,16 +356,16 @@ class Ray(Placed):
         with contextlib.suppress(Exception):
             foreman.call.remote(_end, self._token, number, attempt)
 
-    def _recall(self, future: PlacedFuture) -> None:
-        if future.handle is not None:
-            sent, foreman = future.handle
-            self._end(foreman, future.number, future.attempt)
+    def _recall(self, parcel: Parcel) -> None:
+        if parcel.handle is not None:
+            sent, foreman = parcel.handle
+            self._end(foreman, *parcel.name)
             self._ray.cancel(sent)
 
     def _name_gpus(self, number: int, attempt: int, gpus: Sequence[str]) -> None:
-        future = self._current(number, attempt)
-        if future is not None and future.held is not None:
-            future.place = place_of(future.held.host.name, gpus)
+        if parcel := self._parcels.get((number, attempt)):
+            for future in parcel.open:
+                future.place = place_of(parcel.held.host.name, gpus)
 
     def _growth(self, resources: Resources) -> int:
         # What waits has an autoscaler add nodes, and only who is told that they will come lets trials wait.
@@ -378,9 +378,8 @@ class Ray(Placed):
                 "on with  hpcompss resume"
             )
         now = time.monotonic()
-        for each in self._running.values():
-            if each.held is not None:
-                self._busy[each.held.host.key] = now
+        for each in self._parcels.values():
+            self._busy[each.held.host.key] = now
         if not self._started:
             for key in [key for key in self._hosts if now - self._busy.get(key, now) > IDLE]:
                 self._dismiss_foreman(key, self._foremen.get(key))  # the next task gets a new one
@@ -388,7 +387,7 @@ class Ray(Placed):
 
     def _ask(self) -> None:
         """Asks an autoscaler, if there is one, for room for all that runs and waits, while something waits."""
-        running = [each.resources for each in self._running.values()]
+        running = [each.held.resources for each in self._parcels.values()]
         most = MOST_ASKED if self._workers is None else self._workers - len(running)
         waiting = [each.resources for _, each in self._queue if not each.done and not each.light][: max(most, 0)]
         if not self._seen and not self._closed:
@@ -518,29 +517,38 @@ class _Foreman:
         return function(*args)
 
 
+_Name = tuple[int, int]
+"""A task's number, and how often it was sent before; an order has the name of its first task."""
+
+
 class _Post:
     """What a foreman's tasks have to tell, and those of them that shall end."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
-        self._news: dict[tuple[int, int], tuple[Mapping[str, float] | None, tuple[str, ...]]] = {}
-        self.ended: set[tuple[int, int]] = set()
+        self._news: dict[_Name, Mapping[str, float] | None] = {}
+        self._gpus: dict[_Name, tuple[str, ...]] = {}
+        self.ended: set[_Name] = set()
 
-    def tell(
-        self, attempt: tuple[int, int], progress: Mapping[str, float] | None = None, gpus: tuple[str, ...] = ()
-    ) -> None:
+    def tell(self, attempt: _Name, progress: Mapping[str, float] | None = None) -> None:
         """Takes news of an attempt at a task; only the last is kept."""
         with self._lock:
-            before = self._news.get(attempt, (None, ()))
-            self._news[attempt] = progress or before[0], gpus or before[1]
+            self._news[attempt] = progress or self._news.get(attempt)
             self._lock.notify()
 
-    def collect(self) -> dict[tuple[int, int], tuple[Mapping[str, float] | None, tuple[str, ...]]]:
-        """Returns what there is to tell as soon as there is something, or nothing after a while."""
+    def name_gpus(self, order: _Name, gpus: tuple[str, ...]) -> None:
+        """Takes which GPUs an order got."""
         with self._lock:
-            self._lock.wait_for(lambda: bool(self._news), NEWS)
-            news, self._news = self._news, {}
-            return news
+            self._gpus[order] = gpus
+            self._lock.notify()
+
+    def collect(self) -> tuple[dict[_Name, Mapping[str, float] | None], dict[_Name, tuple[str, ...]]]:
+        """Returns what there is to tell, and GPUs, as soon as there is something, or nothing after a while."""
+        with self._lock:
+            self._lock.wait_for(lambda: bool(self._news or self._gpus), NEWS)
+            told = self._news, self._gpus
+            self._news, self._gpus = {}, {}
+            return told
 
     def stop(self) -> None:
         """Has `collect` return."""
@@ -566,7 +574,7 @@ class _Line:
     broken = False
     cancelled = False
 
-    def __init__(self, attempt: tuple[int, int]) -> None:
+    def __init__(self, attempt: _Name) -> None:
         self._attempt = attempt
         self.alive()
 
@@ -585,7 +593,7 @@ def _collect() -> Any:
 
 
 def _end(token: str, number: int, attempt: int) -> None:
-    """Has an attempt end, or never begin."""
+    """Has an order end, or never begin."""
     _post.ended.add((number, attempt))
     remote_worker.end(token, number, attempt)
 
@@ -597,19 +605,19 @@ def _leave() -> None:
     remote_worker.close_children()
 
 
-def _run(attempt: tuple[str, int, int], order: bytes, results: Sequence[bytes], gpus: tuple[str, ...]) -> bytes:
-    """Has a task run under this foreman, and returns its pickled outcome."""
-    if attempt[1:] in _post.ended:
-        return pickle.dumps(remote_worker.Outcome(None, {}))
+def _run(name: tuple[str, int, int], order: bytes, results: Sequence[Sequence[bytes]], gpus: tuple[str, ...]) -> bytes:
+    """Has an order's tasks run under this foreman, and returns their pickled outcomes."""
+    if name[1:] in _post.ended:
+        return pickle.dumps([])
     if gpus:
-        _post.tell(attempt[1:], gpus=gpus)
+        _post.name_gpus(name[1:], gpus)
     return remote_worker.run(order, results, gpus)
 
 
-def _claim(foreman: Any, attempt: tuple[str, int, int], order: bytes, results: list[bytes]) -> bytes:
+def _claim(foreman: Any, name: tuple[str, int, int], order: bytes, results: list[list[bytes]]) -> bytes:
     """Holds what a task asks for on a node, as a Ray task, while the foreman there has it run."""
     gpus = imported().get_runtime_context().get_accelerator_ids().get("GPU", [])
-    sent = foreman.call.remote(_run, attempt, order, results, tuple(map(str, gpus)))
+    sent = foreman.call.remote(_run, name, order, results, tuple(map(str, gpus)))
     # Not ray.get, for a task that waits by that gives its cores back.
     outcome: bytes = sent.future().result()
     return outcome

@@ -1,7 +1,8 @@
 """What a worker of another framework (Dask, Ray, MPI, joblib) does for the master: it runs one task after another.
 
-Each task runs in a child process (`children`), for it may hang, crash or take memory, and threads and GPUs are fixed
-when a process starts. The outcome goes back as the framework's own result; what happens meanwhile by a `Channel`.
+It is sent one task at a time, or several short ones together. Each runs in a child process (`children`), for it may
+hang, crash or take memory, and threads and GPUs are fixed when a process starts. The outcomes go back as the
+framework's own result; what happens meanwhile by a `Channel`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import platform
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import Any, Protocol
 
 from hpcompss import __version__
 from hpcompss.engines import pickling
-from hpcompss.engines.children import Children, Reporter, Surroundings, Watch, folder_of_logs, run_in_child
+from hpcompss.engines.children import TURN, Children, Reporter, Surroundings, Watch, folder_of_logs, run_in_child
+from hpcompss.engines.local import Local
 from hpcompss.engines.local_worker import PATH_VARIABLE
 from hpcompss.engines.machine import available_cores, available_gpus, available_memory
 from hpcompss.engines.messages import Line, Office
@@ -33,6 +36,7 @@ __all__ = [
     "Facts",
     "Order",
     "Outcome",
+    "Piece",
     "Site",
     "close_children",
     "end",
@@ -97,22 +101,33 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Order:
+class Piece:
     """One attempt at a task.
 
     Attributes:
-        site: What it shares with the others, pickled: a `Site`, which a worker reads once.
         number: The task's.
         attempt: How often it was tried before.
         task: The pickled function and arguments.
-        resources: What it asks for.
-        gpus: The GPUs it sees.
     """
 
-    site: bytes
     number: int
     attempt: int
     task: bytes
+
+
+@dataclass(frozen=True)
+class Order:
+    """Tasks that a worker runs one after the other. Its name is the first one's number and attempt.
+
+    Attributes:
+        site: What all tasks share, pickled: a `Site`, which a worker reads once.
+        pieces: The tasks.
+        resources: What each asks for.
+        gpus: The GPUs each sees.
+    """
+
+    site: bytes
+    pieces: tuple[Piece, ...]
     resources: Resources
     gpus: tuple[str, ...]
 
@@ -124,10 +139,12 @@ class Outcome:
     Attributes:
         result: The pickled value or `Failure`; None where the worker leaves and the task is to be tried elsewhere.
         progress: What the task published last.
+        seconds: How long it took here.
     """
 
     result: bytes | None
     progress: Mapping[str, float]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,49 +194,75 @@ def _boot() -> str:
     return ""
 
 
-def run(pickled: bytes, results: Sequence[bytes], gpus: tuple[str, ...] | None = None) -> bytes:
-    """Returns the pickled `Outcome` of a task. Never raises for what the task does.
+def run(pickled: bytes, results: Sequence[Sequence[bytes]], gpus: tuple[str, ...] | None = None) -> bytes:
+    """Returns the pickled list of the `Outcome` of each task that was begun. Never raises for what a task does.
+
+    As soon as it tells the master of a task that goes on (by its channel), no further one of the same order is begun.
 
     Args:
         pickled: The `Order`.
-        results: The pickled results that it takes.
-        gpus: The GPUs it sees, where that is not for the master to say.
+        results: The pickled results that each of its tasks takes.
+        gpus: The GPUs they see, where that is not for the master to say.
     """
     order: Order = pickle.loads(pickled)
     if gpus is not None:
         order = replace(order, gpus=gpus)
-    site, surroundings = _found(order.site)
-    attempt = (site.token, order.number, order.attempt)
+    outcomes: list[Outcome] = []
     try:
-        with _attempts.taking(attempt) as going:
-            outcome = _outcome(order, site, surroundings, results, attempt) if going else Outcome(None, {})
-            if _attempts.leaving and _attempts.ended(attempt):
-                outcome = Outcome(None, outcome.progress)
+        site, surroundings = _found(order.site)
+        name = (site.token, order.pieces[0].number, order.pieces[0].attempt)
+        with _attempts.taking(name) as going, contextlib.ExitStack() as stack:
+            if going:
+                local = stack.enter_context(_children.lease(surroundings, order.resources.cpu, order.gpus))
+                _run_all(order, results, local, site, name, outcomes)
     except Exception as error:  # what a task raises comes back as data; this is the engine's own trouble
-        outcome = Outcome(pickling.dumps(Failure.of(error)), {})
-    return pickle.dumps(outcome)
+        outcomes.append(Outcome(pickling.dumps(Failure.of(error)), {}))
+    return pickle.dumps(outcomes)
+
+
+def _run_all(
+    order: Order,
+    results: Sequence[Sequence[bytes]],
+    local: Local,
+    site: Site,
+    name: tuple[str, int, int],
+    outcomes: list[Outcome],
+) -> None:
+    begun = time.monotonic()
+    for piece, taken in zip(order.pieces, results, strict=True):
+        outcome, told = _outcome(piece, taken, order.resources, local, site, name)
+        if _attempts.ended(name):
+            outcomes.append(Outcome(None, outcome.progress) if _attempts.leaving else outcome)
+            return
+        outcomes.append(outcome)
+        if told or time.monotonic() - begun > TURN:
+            return  # the rest is for others: it takes longer than was thought
 
 
 def _outcome(
-    order: Order, site: Site, surroundings: Surroundings, results: Sequence[bytes], attempt: tuple[str, int, int]
-) -> Outcome:
-    with (
-        _children.lease(surroundings, order.resources.cpu, order.gpus) as local,
-        contextlib.ExitStack() as stack,
-    ):
+    piece: Piece,
+    results: Sequence[bytes],
+    resources: Resources,
+    local: Local,
+    site: Site,
+    name: tuple[str, int, int],
+) -> tuple[Outcome, bool]:
+    """Returns what came of a task, and whether the master was told of it meanwhile."""
+    with contextlib.ExitStack() as stack:
         watch: Watch | None = None
 
         def turn(progress: Mapping[str, float], process: int | None) -> bool:
             nonlocal watch
-            if _attempts.ended(attempt):
+            if _attempts.ended(name):
                 return False
             if watch is None:  # a task that is over at once has nothing to tell
-                line = stack.enter_context(site.channel.open(order.number, order.attempt))
+                line = stack.enter_context(site.channel.open(piece.number, piece.attempt))
                 watch = Watch(line, site.beat)
             return watch.turn(progress)
 
-        result, progress = run_in_child(local, order.task, results, order.resources, turn)
-        return Outcome(result, dict(progress))
+        begun = time.monotonic()
+        result, progress = run_in_child(local, piece.task, results, resources, turn)
+        return Outcome(result, dict(progress), time.monotonic() - begun), watch is not None
 
 
 @functools.lru_cache(maxsize=8)
@@ -236,7 +279,7 @@ def _found(pickled: bytes) -> tuple[Site, Surroundings]:
 
 
 class _Attempts:
-    """The attempts that this process has, and those of them that shall end."""
+    """The orders that this process has, and those of them that shall end."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
@@ -292,7 +335,7 @@ _children = Children()
 
 
 def end(token: str, number: int, attempt: int) -> None:
-    """Has an attempt at a task end that this process runs; harmless where it does not."""
+    """Has an order end that this process runs; harmless where it does not."""
     _attempts.end((token, number, attempt))
 
 

@@ -43,6 +43,18 @@ def eventually(condition, engine=None):
             engine.wait([engine.submit(tasks.identity, 0)], timeout=0.01)
 
 
+def short(engine, folder, deeds=None):
+    """Submits a hundred tasks of which the engine knows that they take no time, but for what some do besides."""
+    gather(engine, [engine.submit(tasks.note, folder, number) for number in range(100, 200)])
+    deeds = deeds or {}
+    return [engine.submit(tasks.note, folder, number, *deeds.get(number, ())) for number in range(100)]
+
+
+def begun(folder):
+    """Returns how often each of them was begun."""
+    return [len((folder / str(number)).read_text()) for number in range(100)]
+
+
 def alive(process):
     """Whether a process runs; one that is dead and not yet waited for does not."""
     try:
@@ -295,6 +307,44 @@ class EngineConformance:
         gather(engine, [future])
         engine.cancel(future)
         assert future.result() == 7
+
+    # Many short tasks
+
+    def test_each_short_task_is_begun_once(self, engine, tmp_path):
+        assert gather(engine, short(engine, tmp_path)) == list(range(100))
+        assert begun(tmp_path) == [1] * 100
+
+    def test_a_task_that_takes_its_time_among_short_ones_delays_none_behind_it(self, engine, tmp_path):
+        futures = short(engine, tmp_path, {40: (tasks.wait_for, tmp_path / "gate")})
+        assert gather(engine, futures[41:]) == list(range(41, 100))
+        assert not futures[40].done
+        tasks.touch(tmp_path / "gate")
+        assert gather(engine, futures) == list(range(100))
+        assert begun(tmp_path) == [1] * 100
+
+    def test_a_crash_among_short_tasks_is_of_one_alone(self, engine, tmp_path):
+        results = gather(engine, short(engine, tmp_path, {40: (tasks.exit_at_once, 3)}))
+        assert results.pop(40).kind is FailureKind.DIED
+        assert results == [*range(40), *range(41, 100)]
+        assert begun(tmp_path) == [1] * 100
+
+    def test_one_of_many_short_tasks_is_cancelled(self, engine, tmp_path):
+        futures = short(engine, tmp_path)
+        engine.cancel(futures[60])
+        results = gather(engine, futures)
+        assert results.pop(60).kind is FailureKind.CANCELLED
+        assert results == [*range(60), *range(61, 100)]
+
+    def test_one_that_takes_its_time_among_short_ones_is_cancelled(self, engine, tmp_path):
+        futures = short(engine, tmp_path, {40: (tasks.announce, tmp_path / "processes", tmp_path / "never")})
+        gather(engine, futures[41:])
+        eventually((tmp_path / "processes").exists, engine)
+        engine.cancel(futures[40])
+        results = gather(engine, futures)
+        assert results.pop(40).kind is FailureKind.CANCELLED
+        assert results == [*range(40), *range(41, 100)]
+        for process in (tmp_path / "processes").read_text().split():
+            eventually(lambda process=process: not alive(int(process)))
 
     # Resources
 

@@ -23,7 +23,7 @@ from hpcompss.training.data import load_data
 from hpcompss.training.data.specification import DataSpecification
 from hpcompss.trial import FailureKind, Resources
 from tests.engines import functions as tasks
-from tests.engines.conformance import EngineConformance, SharedConformance, alive, eventually, gather, outcome
+from tests.engines.conformance import EngineConformance, SharedConformance, alive, eventually, gather, outcome, short
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask itself warns of
 
@@ -247,6 +247,22 @@ def test_a_task_is_given_up_whose_worker_dies_each_time():
         assert failure.kind is FailureKind.DIED
         assert "its worker was lost 3 times" in failure.reason
         assert outcome(engine, tasks.add, 1, 1) == 2
+
+
+def test_a_worker_that_dies_with_many_short_tasks_is_put_down_to_none_but_one(tmp_path):
+    with Dask(2) as engine:
+        engine.await_workers()
+        results = gather(engine, short(engine, tmp_path, {40: (tasks.kill_grandparent,)}))
+        assert results.pop(40).kind is FailureKind.DIED
+        assert results == [*range(40), *range(41, 100)]
+
+
+def test_short_tasks_are_sent_together(tmp_path):
+    with Dask(2) as engine:
+        engine.await_workers()
+        futures = short(engine, tmp_path)
+        eventually(lambda: len(engine._parcels) == 2 < len(engine._running), engine)
+        gather(engine, futures)
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has_time_for(tmp_path):
