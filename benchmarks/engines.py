@@ -1,7 +1,8 @@
 """The engines beside what they run on: what a task costs, how soon a worker is of use, and four machines at once.
 
 - A task that does nothing, on each engine that is installed, and the same function submitted to the framework itself,
-  with as many in flight: Python's process pool for the engine local, Dask's, Ray's, MPI's and joblib's own.
+  with as many in flight: Python's process pool for the engine local, Dask's, Ray's, MPI's and joblib's own. In flight
+  are as many as a study gives in advance of trials that take no time; the cost with one for each slot is printed, too.
 - The time from the start of ``hpcompss worker`` to the start of its first trial: of a plain function, and of a function
   that imports TensorFlow.
 - Four workers, each on a machine of its own: network namespaces joined by a bridge (needs root and ``ip``), against the
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ LEAST_SPEED_UP = 0.9
 
 MACHINES = 4
 SLOTS = 2
+ADVANCE = 64
+"""How many tasks each slot is given in advance: `hpcompss.loop.MOST_SHORT`."""
 
 
 def nothing(number: int) -> int:
@@ -45,8 +49,16 @@ def nothing(number: int) -> int:
 # What a task costs
 
 
-def through_engine(engine: Any, tasks: int) -> float:
-    """Returns the seconds a task takes through one of our engines, with SLOTS in flight."""
+@dataclass(frozen=True)
+class Load:
+    """How many tasks are run, and how many of them are in flight."""
+
+    tasks: int
+    flight: int
+
+
+def through_engine(engine: Any, load: Load) -> float:
+    """Returns the seconds a task takes through one of our engines."""
     from hpcompss.trial import Resources
 
     engine.await_workers()
@@ -54,8 +66,8 @@ def through_engine(engine: Any, tasks: int) -> float:
         engine.wait([engine.submit(nothing, 0)])
 
     def run(count: int) -> None:
-        running = [engine.submit(nothing, number) for number in range(SLOTS)]
-        sent = SLOTS
+        running = [engine.submit(nothing, number) for number in range(load.flight)]
+        sent = load.flight
         while running:
             for done in engine.wait(running):
                 running.remove(done)
@@ -63,19 +75,19 @@ def through_engine(engine: Any, tasks: int) -> float:
                     running.append(engine.submit(nothing, sent))
                     sent += 1
 
-    run(20)
+    run(load.flight + 20)
     begun = time.perf_counter()
-    run(tasks)
-    return (time.perf_counter() - begun) / tasks
+    run(load.tasks)
+    return (time.perf_counter() - begun) / load.tasks
 
 
-def through_futures(submit: Callable[[int], Any], tasks: int) -> float:
+def through_futures(submit: Callable[[int], Any], load: Load) -> float:
     """Returns the seconds a task takes that ``submit(number)`` gives to a pool of `concurrent.futures`."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     def run(count: int) -> None:
-        running = {submit(number) for number in range(SLOTS)}
-        sent = SLOTS
+        running = {submit(number) for number in range(load.flight)}
+        sent = load.flight
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
@@ -84,25 +96,25 @@ def through_futures(submit: Callable[[int], Any], tasks: int) -> float:
                     running.add(submit(sent))
                     sent += 1
 
-    run(20)
+    run(load.flight + 20)
     begun = time.perf_counter()
-    run(tasks)
-    return (time.perf_counter() - begun) / tasks
+    run(load.tasks)
+    return (time.perf_counter() - begun) / load.tasks
 
 
-def local(tasks: int) -> tuple[float, float]:
+def local(load: Load) -> tuple[float, float]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     from hpcompss.engines.local import Local
 
     with Local(SLOTS, cores=SLOTS) as engine:
-        ours = through_engine(engine, tasks)
+        ours = through_engine(engine, load)
     with ProcessPoolExecutor(SLOTS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return ours, through_futures(lambda number: pool.submit(nothing, number), tasks)
+        return ours, through_futures(lambda number: pool.submit(nothing, number), load)
 
 
-def dask(tasks: int) -> tuple[float, float]:
+def dask(load: Load) -> tuple[float, float]:
     from distributed import LocalCluster, as_completed
 
     from hpcompss.engines.dask import Dask
@@ -112,24 +124,24 @@ def dask(tasks: int) -> tuple[float, float]:
         cluster.get_client() as client,
     ):
         with Dask(address=cluster.scheduler_address) as engine:
-            ours = through_engine(engine, tasks)
+            ours = through_engine(engine, load)
 
         def run(count: int) -> None:
-            flow = as_completed([client.submit(nothing, number, pure=False) for number in range(SLOTS)])
-            sent = SLOTS
+            flow = as_completed([client.submit(nothing, number, pure=False) for number in range(load.flight)])
+            sent = load.flight
             for each in flow:
                 each.result()
                 if sent < count:
                     flow.add(client.submit(nothing, sent, pure=False))
                     sent += 1
 
-        run(20)
+        run(load.flight + 20)
         begun = time.perf_counter()
-        run(tasks)
-        return ours, (time.perf_counter() - begun) / tasks
+        run(load.tasks)
+        return ours, (time.perf_counter() - begun) / load.tasks
 
 
-def ray(tasks: int) -> tuple[float, float]:
+def ray(load: Load) -> tuple[float, float]:
     import ray as bare
 
     from hpcompss.engines.ray import Ray
@@ -137,12 +149,12 @@ def ray(tasks: int) -> tuple[float, float]:
     bare.init("local", num_cpus=SLOTS, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         with Ray() as engine:
-            ours = through_engine(engine, tasks)
+            ours = through_engine(engine, load)
         remote = bare.remote(nothing)
 
         def run(count: int) -> None:
-            running = [remote.remote(number) for number in range(SLOTS)]
-            sent = SLOTS
+            running = [remote.remote(number) for number in range(load.flight)]
+            sent = load.flight
             while running:
                 done, running = bare.wait(running)
                 for each in done:
@@ -151,27 +163,27 @@ def ray(tasks: int) -> tuple[float, float]:
                         running.append(remote.remote(sent))
                         sent += 1
 
-        run(20)
+        run(load.flight + 20)
         begun = time.perf_counter()
-        run(tasks)
-        return ours, (time.perf_counter() - begun) / tasks
+        run(load.tasks)
+        return ours, (time.perf_counter() - begun) / load.tasks
     finally:
         bare.shutdown()
 
 
-def joblib(tasks: int) -> tuple[float, float]:
+def joblib(load: Load) -> tuple[float, float]:
     from joblib import parallel_config
     from joblib.externals.loky import get_reusable_executor
 
     from hpcompss.engines.joblib import Joblib
 
     with parallel_config("loky", n_jobs=SLOTS), Joblib() as engine:
-        ours = through_engine(engine, tasks)
+        ours = through_engine(engine, load)
     with get_reusable_executor(SLOTS) as pool:  # joblib cannot use one that it has not made itself
-        return ours, through_futures(lambda number: pool.submit(nothing, number), tasks)
+        return ours, through_futures(lambda number: pool.submit(nothing, number), load)
 
 
-def mpi(tasks: int) -> tuple[float, float]:
+def mpi(load: Load) -> tuple[float, float]:
     """Runs this program under ``mpiexec``, for each of the two sides."""
     found = []
     for side in ("ours", "bare"):
@@ -180,7 +192,7 @@ def mpi(tasks: int) -> tuple[float, float]:
             command += ["-m", "mpi4py.futures"]
         variables = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         done = subprocess.run(
-            [*command, __file__, "--mpi", side, "--tasks", str(tasks)],
+            [*command, __file__, "--mpi", side, "--tasks", str(load.tasks), "--flight", str(load.flight)],
             env={**environment(1), **variables},
             capture_output=True,
             text=True,
@@ -191,17 +203,17 @@ def mpi(tasks: int) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def under_mpi(side: str, tasks: int) -> None:
+def under_mpi(side: str, load: Load) -> None:
     if side == "ours":
         from hpcompss.engines.mpi import Mpi
 
         with Mpi() as engine:  # only the first rank comes here
-            print(through_engine(engine, tasks))
+            print(through_engine(engine, load))
         return
     from mpi4py.futures import MPIPoolExecutor
 
     with MPIPoolExecutor() as pool:
-        print(through_futures(lambda number: pool.submit(nothing, number), tasks))
+        print(through_futures(lambda number: pool.submit(nothing, number), load))
 
 
 def _mpiexec() -> list[str]:
@@ -209,7 +221,7 @@ def _mpiexec() -> list[str]:
     return [str(beside)] if beside.exists() else ["mpiexec"]
 
 
-ENGINES: dict[str, tuple[Callable[[int], tuple[float, float]], str]] = {
+ENGINES: dict[str, tuple[Callable[[Load], tuple[float, float]], str]] = {
     "local": (local, "hpcompss"),
     "dask": (dask, "distributed"),
     "ray": (ray, "ray"),
@@ -235,12 +247,16 @@ def costs(options: argparse.Namespace, found: Findings) -> None:
         elif name == "mpi" and shutil.which(_mpiexec()[0]) is None:
             found.skipped.append(f"{name}: there is no mpiexec")
         elif name in options.engines:
-            sides[name] = lambda _, measure=measure: measure(options.tasks)
-    for name, runs in interleaved(options.repeats, sides).items():
+            for what, flight in ((name, SLOTS * (1 + ADVANCE)), (f"{name}, none in advance", SLOTS)):
+                load = Load(options.tasks, flight)
+                sides[what] = lambda _, measure=measure, load=load: measure(load)
+    for what, runs in interleaved(options.repeats, sides).items():
         ours, bare = [1000 * first for first, _ in runs], [1000 * second for _, second in runs]
         ratios = [first / second for first, second in runs]
-        found.rows.append((f"a task on {name}", f"{spread(ours)} ms; bare {spread(bare)} ms; ratio {spread(ratios)}"))
-        found.targets.append(Target(f"a task on {name}, of its bare submission", median(ratios), MOST_COST, False))
+        found.rows.append((f"a task on {what}", f"{spread(ours)} ms; bare {spread(bare)} ms; ratio {spread(ratios)}"))
+        if what in ENGINES:
+            target = Target(f"a task on {what}, of its bare submission", median(ratios), MOST_COST, False)
+            found.targets.append(target)
 
 
 # How soon a worker is of use
@@ -400,14 +416,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
-    parser.add_argument("--tasks", type=int, default=300)
+    parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--mpi", choices=("ours", "bare"), help=argparse.SUPPRESS)
+    parser.add_argument("--flight", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.mpi:
-        under_mpi(options.mpi, options.tasks)
+        under_mpi(options.mpi, Load(options.tasks, options.flight))
         return 0
     found = Findings()
     for part in options.parts:
