@@ -107,8 +107,8 @@ def test_workers_come_while_tasks_wait_and_go_when_idle(tmp_path):
         eventually(lambda: len(list(tmp_path.iterdir())) == 3, engine)
         tasks.touch(tmp_path / "gate")
         assert gather(engine, running) == [0, 1, 2, 3, 4]
-        eventually(lambda: engine.wait([]) or sum("leaves" in each for each in told) == 2)
-        assert len(engine._hosts) == 1
+        eventually(lambda: engine.wait([]) or len(engine._hosts) == 1)
+        assert sum("leaves" in each or "is gone" in each for each in told) == 2  # which of both comes first varies
         assert outcome(engine, tasks.add, 1, 1) == 2
 
 
