@@ -293,7 +293,14 @@ def test_the_same_seed_gives_the_same_study(engine: Engine, tmp_path: Path) -> N
     assert one.test == other.test
 
 
-@pytest.mark.parametrize(("order", "training"), [("eager", {}), ("lagged", {}), ("lagged", {"folds": 2})])
+@pytest.mark.parametrize(
+    ("order", "training"),
+    [
+        ("eager", {}),
+        ("lagged", {}),
+        pytest.param("lagged", {"folds": 2}, marks=pytest.mark.slow),
+    ],
+)
 def test_trials_go_on_from_their_checkpoints(
     keras: Any, engine: Engine, tmp_path: Path, order: str, training: dict[str, Any]
 ) -> None:
@@ -321,7 +328,7 @@ def test_trials_go_on_from_their_checkpoints(
     assert study.trials[longest].value == pytest.approx(other.trials[longest].value or 0, abs=0.2)
 
 
-@pytest.mark.parametrize("training", [{}, {"folds": 2}])
+@pytest.mark.parametrize("training", [{}, pytest.param({"folds": 2}, marks=pytest.mark.slow)])
 def test_trials_with_several_objectives_go_on(engine: Engine, tmp_path: Path, training: dict[str, Any]) -> None:
     """The smallest network is on the front whatever it learns; the large one that learns nothing is not."""
     initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.001), (4, 0.001), (12, 0.03), (8, 0.03))]
@@ -354,7 +361,7 @@ def test_a_checkpoint_that_is_gone_costs_a_warning(engine: Engine, tmp_path: Pat
     assert len(told["curves"]["val_accuracy"]) == 2
 
 
-@pytest.mark.parametrize("order", ["eager", "lagged"])
+@pytest.mark.parametrize("order", ["eager", pytest.param("lagged", marks=pytest.mark.slow)])
 def test_folds_and_an_ensemble(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
     """The second and third trial learn nothing, and are beaten on the first fold."""
     initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.001), (12, 0.03))]
@@ -386,7 +393,7 @@ def test_folds_and_an_ensemble(keras: Any, engine: Engine, tmp_path: Path, order
         assert again == {name: pytest.approx(value, rel=1e-5) for name, value in told.items()}
 
 
-@pytest.mark.parametrize("order", ["eager", "lagged"])
+@pytest.mark.parametrize("order", ["eager", pytest.param("lagged", marks=pytest.mark.slow)])
 def test_the_best_model_keeps_to_the_constraints(keras: Any, engine: Engine, tmp_path: Path, order: str) -> None:
     """The widest network is the best one, and too large."""
     initial = [{"units": units, "rate": rate} for units, rate in ((16, 0.03), (4, 0.001), (8, 0.03), (12, 0.03))]

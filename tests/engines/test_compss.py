@@ -491,7 +491,7 @@ def runcompss(*arguments, cwd):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("order", ["eager", "lagged"])
+@pytest.mark.parametrize("order", [pytest.param("eager", marks=pytest.mark.slow), "lagged"])
 def test_digits_are_tuned_under_runcompss_on_two_workers(tmp_path, order):
     nodes = [parse_node("node1:1cpu"), parse_node("node2:1cpu")]
     (tmp_path / "resources.xml").write_text(resources_xml(nodes))

@@ -32,13 +32,14 @@ class TestAnneal(LearnerConformance):
 
 
 @needs_atpe
+@pytest.mark.slow
 class TestAdaptive(LearnerConformance):
     sampler = {"name": "hyperopt", "algorithm": "atpe", "startup_trials": 10}  # noqa: RUF012
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "anneal", pytest.param("atpe", marks=needs_atpe)])
 def test_it_beats_random_search(algorithm: str) -> None:
-    seeds = 4 if algorithm == "atpe" else 10
+    seeds = 2 if algorithm == "atpe" else 10
     guided = [best_of(Hyperopt(SPACE, seed=seed, algorithm=algorithm), 60) for seed in range(seeds)]
     blind = [best_of(Random(SPACE, seed=seed), 60) for seed in range(10)]
     assert statistics.median(guided) < 0.5 * statistics.median(blind)

@@ -148,7 +148,7 @@ def outcomes(study: Study) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["eager", pytest.param("lagged", marks=pytest.mark.slow)])
 def test_a_study_is_the_same_without_a_shared_folder(engines: dict[bool, Local], tmp_path: Path, case: str) -> None:
     whole = hpcompss.tune(engine=engines[True], view=View(), study=tmp_path / "whole", **sections(CASES[case]))
     settings, trials = sections(CASES[case]), CASES[case]["search"]["trials"]
