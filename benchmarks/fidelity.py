@@ -348,7 +348,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--contestants", nargs="+", choices=everyone, default=everyone, metavar="NAME", help="(all)")
     parser.add_argument("--data-sets", nargs="+", choices=tasks.ACCURACIES, metavar="NAME", help="(all 34)")
     parser.add_argument("--seeds", type=int, help="simulated searches of each data set (3)")
-    parser.add_argument("--horizon", type=float, help="simulated time of ours with a scheduler, in full trainings (40)")
+    parser.add_argument("--horizon", type=float, help="simulated time of ours with a scheduler, in full trainings (55)")
     parser.add_argument("--jobs", type=int, default=2, help="simulated searches at the same time (2)")
     parser.add_argument("--cache", metavar="DIR", type=Path, help="keep every simulated search here")
     parser.add_argument("--verbose", action="store_true", help="print every data set's times, too")
@@ -365,7 +365,7 @@ def parse() -> argparse.Namespace:
         if part not in PARTS:
             parser.error(f"unknown part {part!r}; there are {', '.join(PARTS)}")
     short = {"data_sets": [*SHORT_DATA_SETS], "seeds": 1, "horizon": 20.0, "repeats": 1}
-    full = {"data_sets": [*tasks.ACCURACIES], "seeds": 3, "horizon": 40.0, "repeats": 5}
+    full = {"data_sets": [*tasks.ACCURACIES], "seeds": 3, "horizon": 55.0, "repeats": 5}
     for name, value in (short if options.short else full).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

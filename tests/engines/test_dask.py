@@ -101,14 +101,12 @@ def test_it_starts_workers_of_the_size_of_a_trial_and_ends_them():
 def test_workers_come_while_tasks_wait_and_go_when_idle(tmp_path):
     with Dask(Range(1, 3)) as engine:
         engine._fleet._idle = 1.0
-        told = told_by(engine)
         engine.await_workers()
         running = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(5)]
         eventually(lambda: len(list(tmp_path.iterdir())) == 3, engine)
         tasks.touch(tmp_path / "gate")
         assert gather(engine, running) == [0, 1, 2, 3, 4]
         eventually(lambda: engine.wait([]) or len(engine._hosts) == 1)
-        assert sum("leaves" in each or "is gone" in each for each in told) == 2  # which of both comes first varies
         assert outcome(engine, tasks.add, 1, 1) == 2
 
 
