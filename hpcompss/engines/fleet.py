@@ -121,6 +121,7 @@ class _Process:
     process: subprocess.Popen[bytes]
     words: IO[bytes]
     joined: bool = False
+    leaving: bool = False
 
 
 class ProcessFleet(Fleet):
@@ -176,10 +177,10 @@ class ProcessFleet(Fleet):
             raise HpcompssError(f"{FAILURES} workers on this machine ended before they joined: {reason}")
 
     def _owns(self, host: Host) -> bool:
-        return host.origin in self._processes
+        return host.origin in self._processes and not self._processes[host.origin].leaving
 
     def _count(self) -> int:
-        return len(self._processes)
+        return sum(not each.leaving for each in self._processes.values())
 
     def _grow(self, count: int) -> None:
         for _ in range(count):
@@ -196,7 +197,9 @@ class ProcessFleet(Fleet):
 
     def _shrink(self, hosts: Sequence[Host]) -> None:
         for host in hosts:
-            self._processes[host.origin].process.send_signal(signal.SIGTERM)
+            leaving = self._processes[host.origin]
+            leaving.leaving = True
+            leaving.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
         processes, self._processes = list(self._processes.values()), {}

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from distributed import LocalCluster
 from hpcompss.cluster.certificates import make_certificates
 from hpcompss.engines.dask import Dask
 from hpcompss.engines.delivery import Luggage
-from hpcompss.engines.fleet import Range
+from hpcompss.engines.fleet import ProcessFleet, Range, _Process
+from hpcompss.engines.hosts import Host
 from hpcompss.errors import InputError, MissingExtraError
 from hpcompss.tasks.evaluate import evaluate
 from hpcompss.training.data import load_data
@@ -101,13 +103,38 @@ def test_it_starts_workers_of_the_size_of_a_trial_and_ends_them():
 def test_workers_come_while_tasks_wait_and_go_when_idle(tmp_path):
     with Dask(Range(1, 3)) as engine:
         engine._fleet._idle = 1.0
+        told = told_by(engine)
         engine.await_workers()
         running = [engine.submit(tasks.touch_and_wait_for, tmp_path / str(n), tmp_path / "gate", n) for n in range(5)]
         eventually(lambda: len(list(tmp_path.iterdir())) == 3, engine)
         tasks.touch(tmp_path / "gate")
         assert gather(engine, running) == [0, 1, 2, 3, 4]
-        eventually(lambda: engine.wait([]) or len(engine._hosts) == 1)
+        eventually(lambda: engine.wait([]) or sum("leaves" in each for each in told) == 2)
+        assert len(engine._hosts) == 1
         assert outcome(engine, tasks.add, 1, 1) == 2
+
+
+def test_no_more_are_told_to_go_while_some_take_their_time_to_leave():
+    """A worker that was told leaves the hosts first, and its process ends a while later."""
+    told = []
+
+    class Stubborn:
+        def __init__(self, name):
+            self.name = name
+
+        def poll(self):
+            return None
+
+        def send_signal(self, number):
+            told.append(self.name)
+
+    fleet = ProcessFleet(Range(1, 3), "tcp://127.0.0.1:1", None, Resources(), idle=0.0)
+    fleet._processes = {name: _Process(Stubborn(name), BytesIO()) for name in "abc"}
+    hosts = [Host(key=name, name=name, machine="here", cores=1, origin=name) for name in "abc"]
+    fleet.adjust(0, hosts, set("abc"))
+    for there in (hosts, hosts, hosts[1:], hosts[2:], hosts[2:]):
+        fleet.adjust(0, there, set())
+    assert told == ["a", "b"]
 
 
 def test_a_command_starts_workers(tmp_path):
