@@ -126,11 +126,11 @@ def test_the_best_model_gives_its_value_again_in_plain_keras(keras: Any, finishe
     study = Study.load(folder)
     data = load_data(DataSpecification(name="digits", train=200, validation=40))
     model = keras.models.load_model(folder / "best.keras")
-    validation = model.evaluate(data.x_val, data.y_val, verbose=0, return_dict=True)
+    validation = model.evaluate(data.validation.x, data.validation.y, verbose=0, return_dict=True)
     assert study.best.value == pytest.approx(validation["accuracy"], rel=1e-6)
     assert study.best.result is not None
     assert study.best.result.metrics["val_loss"] == pytest.approx(validation["loss"], rel=1e-5)
-    test = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    test = model.evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert study.test is not None and not study.test["refit"]
     assert study.test["metrics"] == {name: pytest.approx(value, rel=1e-5) for name, value in test.items()}
 
@@ -274,7 +274,7 @@ def test_a_minimised_objective_and_a_refit(keras: Any, engine: Engine, tmp_path:
     (test,) = events(tmp_path / "study", "test")
     data = load_data(DataSpecification(name="digits", train=200, validation=40))
     model = keras.models.load_model(tmp_path / "study" / "best.keras")
-    again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    again = model.evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert again == {name: pytest.approx(value, rel=1e-5) for name, value in test["metrics"].items()}
 
 
@@ -388,7 +388,7 @@ def test_folds_and_an_ensemble(keras: Any, engine: Engine, tmp_path: Path, order
         (own, test["before_refit"]),
     ):
         again = keras.models.load_model(tmp_path / "study" / name).evaluate(
-            data.x_test, data.y_test, verbose=0, return_dict=True
+            data.test.x, data.test.y, verbose=0, return_dict=True
         )
         assert again == {name: pytest.approx(value, rel=1e-5) for name, value in told.items()}
 

@@ -120,7 +120,7 @@ def _ensemble(
                 for trial in present
             ]
             names = [f"trial_{trial.number}" for trial in present]
-            ensemble = average(keras, models, names, data.x_train)
+            ensemble = average(keras, models, names, data.train.x)
             scores = _scored(keras, job, ensemble, data)
             save_model(ensemble, folder / ENSEMBLE)
         return scores, [trial.number for trial in present], tuple(notes)
@@ -142,7 +142,7 @@ def _kept_model(
         raise InputError(f"the model of trial {number} was not kept; training.refit: true trains it anew")
     model = build_model(keras, hypermodel, HyperParameters(configuration))
     # Weights alone: a model with the user's own layers loads only where those are registered.
-    model(data.x_train[:1])
+    model(data.train.x[:1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimizer's state is left out
         model.load_weights(model_path(folder, number))
@@ -151,8 +151,8 @@ def _kept_model(
 
 def _scored(keras: Any, job: Job, model: Any, data: DataSet) -> dict[str, float]:
     """Returns the metrics of a model on the test set, empty where there is none."""
-    if data.x_test is None:
+    if data.test is None:
         return {}
     if not model.compiled:
         raise InputError("build(hp) does not compile the model, so no metrics are known to test it by")
-    return scored(keras, model, (data.x_test, data.y_test), job.batch_size)
+    return scored(keras, model, data.test, job.batch_size)

@@ -9,7 +9,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import describe, load_data_once, load_folds
+from hpcompss.training.data import Examples, describe, load_data_once, load_folds
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
@@ -48,7 +48,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
         about = describe(data)
         if job.folds is not None:
             about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
-        sample = data.x_train[:SAMPLES], data.y_train[:SAMPLES]
+        sample = Examples(data.train.x[:SAMPLES], data.train.y[:SAMPLES])
         with keras_session(job.seed) as keras:
 
             def declare(hp: HyperParameters) -> None:
@@ -65,7 +65,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
         return failure_of(error)
 
 
-def _check_metric(keras: Any, job: Job, model: Any, sample: tuple[Any, Any]) -> None:
+def _check_metric(keras: Any, job: Job, model: Any, sample: Examples) -> None:
     """Refuses what is asked of a metric the model does not report. Whatever else fails here is told of in a trial."""
     names: list[str] = []
     with contextlib.suppress(Exception):

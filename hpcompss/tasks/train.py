@@ -163,17 +163,16 @@ def _train_from(
 ) -> Result:
     hypermodel = load_hypermodel(job)
     data = job.load()
-    training = data.x_train, data.y_train
-    if stage.share is not None:
-        training = data.portion(stage.share, job.data.seed)
     epochs, keep = stage.epochs or job.epochs, None
     if stage.keeps and folder is not None and epochs is not None:
         keep = checkpoint_path(folder, number, epochs, job.part)
     hp = HyperParameters(configuration)
     with keras_session(job.seed_of(number)) as keras:
+        data = data.open()
+        training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
         curves = fit_model(
-            *(keras, job, hypermodel, hp, model, training, (data.x_val, data.y_val)),
+            *(keras, job, hypermodel, hp, model, training, data.validation),
             epochs=stage.epochs,
             exact=stage.epochs is not None,
             checkpoint=checkpoint,
@@ -182,7 +181,7 @@ def _train_from(
         warnings = tuple(dict.fromkeys(hp.warnings))
         metrics = {**_size(model), **curves.metrics}
         if job.times_inference:
-            metrics[INFERENCE] = inference_milliseconds(model, data.x_val[:1])
+            metrics[INFERENCE] = inference_milliseconds(model, (data.validation or data.train).x[:1])
         result = Result(
             curves.value,
             metrics,

@@ -32,6 +32,7 @@ from hpcompss.training.checkpoint import (
     put_random_states,
     write_checkpoint,
 )
+from hpcompss.training.data import Examples
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, is_better
@@ -49,17 +50,11 @@ __all__ = [
 ]
 
 
-SMALL = 64 << 20
-"""Bytes of features up to which what an epoch costs beside its steps is worth avoiding."""
-
 WARM_UP = 5
 """Predictions before those that are timed."""
 
 TIMED, MOST_TIMED = 100, 2.0
 """So many predictions are timed, or as many as fit into so many seconds, but no fewer than those of the warm-up."""
-
-KERAS_BATCH_SIZE = 32
-"""What ``fit`` takes where no batch size is stated."""
 
 
 @contextlib.contextmanager
@@ -342,8 +337,8 @@ def fit_model(
     hypermodel: ModelBuilder,
     hp: HyperParameters,
     model: Any,
-    training: tuple[Any, Any],
-    validation: tuple[Any, Any] | None,
+    training: Examples,
+    validation: Examples | None,
     *,
     epochs: int | None = None,
     exact: bool = False,
@@ -358,8 +353,8 @@ def fit_model(
         hypermodel: The user's model family.
         hp: Hands out the configuration.
         model: What ``build`` returned.
-        training: ``x, y`` to learn from.
-        validation: ``x, y`` to judge by, or None for a refit, which keeps the last weights and has no objective.
+        training: What to learn from.
+        validation: What to judge by, or None for a refit, which keeps the last weights and has no objective.
         epochs: In place of the job's.
         exact: Whether these epochs are a stage's, no more and no fewer; the user's ``fit`` is then given its
             ``initial_epoch``, too.
@@ -376,11 +371,8 @@ def fit_model(
         arguments["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
     writer = None if keep is None else functools.partial(_keep, keep, hp)
     recorder = _recorder(keras, curves, arguments.get("epochs"), checkpoint, writer)
-    data: tuple[Any, ...] = training
-    if _fits_plainly(keras, hypermodel, model) and training[0].nbytes <= SMALL:
-        data, arguments = _as_data_sets(training, arguments)
     with _watched(keras, recorder), _stage_errors(exact):
-        outcome = hypermodel.fit(hp, model, *data, callbacks=[recorder], **arguments)
+        outcome = hypermodel.fit(hp, model, *training.arguments, callbacks=[recorder], **training.options, **arguments)
     if validation is None:
         return curves
     if exact:
@@ -437,36 +429,14 @@ def unknown_metric(metric: str, reported: Collection[str]) -> InputError:
     return InputError(f"the training reports no number {metric!r}; {hint}", key="objective.metric")
 
 
-def _arguments(job: Job, validation: tuple[Any, Any] | None, epochs: int | None = None) -> dict[str, Any]:
+def _arguments(job: Job, validation: Examples | None, epochs: int | None = None) -> dict[str, Any]:
     """Returns what ``fit`` is given beside the training data: only what is stated, since the user may give the rest."""
-    stated = {"epochs": epochs or job.epochs, "batch_size": job.batch_size, "validation_data": validation}
+    stated = {
+        "epochs": epochs or job.epochs,
+        "batch_size": job.batch_size,
+        "validation_data": validation and validation.as_validation,
+    }
     return {name: value for name, value in stated.items() if value is not None}
-
-
-def _fits_plainly(keras: Any, hypermodel: ModelBuilder, model: Any) -> bool:
-    """Returns whether nothing but Keras on TensorFlow sees the data: code of the user's may count on arrays."""
-    own = overrides_fit(hypermodel) or type(model).fit is not keras.Model.fit
-    return not own and keras.backend.backend() == "tensorflow"
-
-
-def _as_data_sets(training: tuple[Any, Any], arguments: dict[str, Any]) -> tuple[tuple[Any], dict[str, Any]]:
-    """Returns the data of a ``fit`` as TensorFlow's data sets, shuffled and batched as it would do it itself.
-
-    From arrays Keras makes a pipeline of functions, which TensorFlow instantiates anew for each of an epoch's four
-    iterators: 75 of the 109 ms that an epoch of a digits network takes. This pipeline has no functions.
-    """
-    import tensorflow
-
-    rest = {**arguments, "shuffle": False}  # or Keras warns that it leaves the order to us
-    size = rest.pop("batch_size", KERAS_BATCH_SIZE)
-    options = tensorflow.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.autotune.enabled = False
-    slices = tensorflow.data.Dataset.from_tensor_slices
-    if "validation_data" in rest:
-        rest["validation_data"] = slices(rest["validation_data"]).batch(size).prefetch(1).with_options(options)
-    shuffled = slices(training).shuffle(len(training[0]))
-    return (shuffled.batch(size).prefetch(1).with_options(options),), rest
 
 
 @contextlib.contextmanager
@@ -558,7 +528,7 @@ class _FitReached(BaseException):
     """Stops a user's ``fit`` where it would begin to train; no `Exception`, so that the user's code lets it pass."""
 
 
-def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParameters, sample: tuple[Any, Any]) -> Any:
+def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParameters, sample: Examples) -> Any:
     """Calls ``build``, and a ``fit`` of the user's own up to where it trains, for the hyper-parameters they declare.
 
     Args:
@@ -580,7 +550,7 @@ def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParamet
         # A training loop of the user's own shows itself by its first step.
         with _replaced(keras.Model, "fit", reached), _replaced(keras.optimizers.Optimizer, "apply", reached):
             try:
-                hypermodel.fit(hp, model, *sample, callbacks=[], **_arguments(job, sample))
+                hypermodel.fit(hp, model, *sample.arguments, callbacks=[], **_arguments(job, sample))
             except InputError:
                 raise
             except (_FitReached, Exception):
@@ -618,6 +588,6 @@ def inference_milliseconds(model: Any, sample: Any) -> float:
     return statistics.median(times)
 
 
-def scored(keras: Any, model: Any, data: tuple[Any, Any], batch_size: int | None = None) -> dict[str, float]:
-    """Returns the metrics of a model on ``x, y``, as the model names them."""
-    return _figures(model.evaluate(*data, batch_size=batch_size, verbose=0, return_dict=True))
+def scored(keras: Any, model: Any, data: Examples, batch_size: int | None = None) -> dict[str, float]:
+    """Returns the metrics of a model on some examples, as the model names them."""
+    return _figures(model.evaluate(*data.arguments, **data.options, batch_size=batch_size, verbose=0, return_dict=True))

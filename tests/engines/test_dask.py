@@ -333,7 +333,7 @@ def test_modules_and_data_travel_to_workers_that_lack_them(tmp_path, monkeypatch
             result = outcome(engine, evaluate, f"{home}/model.py:loss", {"x": 21}, "loss")
             assert result.value == 42
             loaded = outcome(engine, load_data, data)
-            assert loaded.x_test.tolist() == numbers.tolist()
+            assert loaded.test.x.tolist() == numbers.tolist()
         with Worker(engine.address, "--no-fetch", env=environment):  # it is in the cache
             eventually(lambda: engine.wait([]) or sum("joined" in each for each in told) == 2)
 

@@ -33,7 +33,7 @@ def test_scores_the_model_kept_on_the_test_set(keras: Any, tmp_path: Path) -> No
     kept = model_path(tmp_path, 4).read_bytes()
     scores = finalize(job, 4, CONFIGURATION, 1, tmp_path, False)
     model, data = keras.models.load_model(model_path(tmp_path, 4)), load_data(job.data)
-    again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    again = model.evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert scores == Scores({name: pytest.approx(value, rel=1e-5) for name, value in again.items()})
     assert model_path(tmp_path, 4).read_bytes() == kept
 
@@ -42,7 +42,7 @@ def test_a_refit_learns_from_training_and_validation_data(keras: Any, tmp_path: 
     """The training set alone holds one class only: what is known of the others comes from the validation set."""
     job = make_job(epochs=8, batch_size=10)
     data = load_data(job.data)
-    job = on_arrays(job, tmp_path, x_train=data.x_train[:10], y_train=np.zeros(10, int))
+    job = on_arrays(job, tmp_path, x_train=data.train.x[:10], y_train=np.zeros(10, int))
     train(job, 0, CONFIGURATION, tmp_path, None)
     as_trained = finalize(job, 0, CONFIGURATION, 8, tmp_path, False)
     kept = model_path(tmp_path, 0).read_bytes()
@@ -52,7 +52,7 @@ def test_a_refit_learns_from_training_and_validation_data(keras: Any, tmp_path: 
     assert refitted.before_refit == as_trained.metrics and as_trained.before_refit is None
     assert model_path(tmp_path, 0).read_bytes() == kept
     model = keras.models.load_model(model_path(tmp_path, 0, REFIT))
-    again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    again = model.evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert again["accuracy"] == pytest.approx(refitted.metrics["accuracy"], rel=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_the_test_set_chooses_nothing(keras: Any, tmp_path: Path) -> None:
     job = make_job(epochs=2)
     data = load_data(job.data)
     good = train(on_arrays(job, tmp_path), 0, CONFIGURATION, None, None)
-    garbage = {"x_test": np.zeros_like(data.x_test), "y_test": np.full_like(data.y_test, 9)}
+    garbage = {"x_test": np.zeros_like(data.test.x), "y_test": np.full_like(data.test.y, 9)}
     bad = train(on_arrays(job, tmp_path, **garbage), 0, CONFIGURATION, None, None)
     assert good.failure is None and good.curves == bad.curves and good.value == bad.value
 
@@ -130,12 +130,12 @@ def test_an_ensemble_is_the_mean_of_its_members(keras: Any, tmp_path: Path) -> N
     data = load_data(job.data)
     loaded = keras.models.load_model(tmp_path / ENSEMBLE)
     each = [keras.models.load_model(model_path(tmp_path, number)) for number in range(3)]
-    mean = np.mean([model.predict(data.x_test, verbose=0) for model in each], axis=0)
-    np.testing.assert_allclose(loaded.predict(data.x_test, verbose=0), mean, atol=1e-6)
-    again = loaded.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    mean = np.mean([model.predict(data.test.x, verbose=0) for model in each], axis=0)
+    np.testing.assert_allclose(loaded.predict(data.test.x, verbose=0), mean, atol=1e-6)
+    again = loaded.evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert scores.ensemble == {name: pytest.approx(value, rel=1e-5) for name, value in again.items()}
-    assert again["accuracy"] == pytest.approx(np.mean(mean.argmax(axis=1) == data.y_test))
-    alone = each[0].evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    assert again["accuracy"] == pytest.approx(np.mean(mean.argmax(axis=1) == data.test.y))
+    alone = each[0].evaluate(data.test.x, data.test.y, verbose=0, return_dict=True)
     assert scores.metrics == {name: pytest.approx(value, rel=1e-5) for name, value in alone.items()}
 
 
@@ -158,7 +158,7 @@ def test_an_ensemble_of_models_of_one_name_with_whole_numbers_for_features(keras
     scores = finalize(job, 0, {"units": 4}, 1, tmp_path, False, members(job, tmp_path, {"units": 4}, {"units": 8}))
     assert not isinstance(scores, Failure) and scores.warnings == () and scores.ensemble is not None
     loaded = keras.models.load_model(tmp_path / ENSEMBLE)
-    again = loaded.evaluate(pixels["x_test"], data.y_test, verbose=0, return_dict=True)
+    again = loaded.evaluate(pixels["x_test"], data.test.y, verbose=0, return_dict=True)
     assert again["accuracy"] == pytest.approx(scores.ensemble["accuracy"])
 
 

@@ -229,7 +229,7 @@ def test_each_fold_is_trained_on_its_own_data_and_kept_apart(keras: Any, tmp_pat
         results.append(train(dataclasses.replace(job, fold=fold), 5, configuration, tmp_path, None))
         data = load_folds(job.data, 3)[fold]
         model = keras.models.load_model(model_path(tmp_path, 5, f"fold-{fold + 1}"))
-        again = model.evaluate(data.x_val, data.y_val, verbose=0, return_dict=True)
+        again = model.evaluate(data.validation.x, data.validation.y, verbose=0, return_dict=True)
         assert again["accuracy"] == pytest.approx(results[-1].value, rel=1e-6)
     assert len({each.metrics["val_loss"] for each in results}) == 3
     assert reduce_folds(job, 5, tmp_path, None, (), results).value == pytest.approx(

@@ -93,7 +93,7 @@ def test_a_second_stage_may_be_worse_than_the_first(keras: Any, tmp_path: Path) 
     assert first.epoch == second.epoch == 1 and first.metrics == second.metrics
     assert max(second.curves["val_loss"]) < second.value
     model, data = keras.models.load_model(model_path(tmp_path, 0)), load_data(job.data)
-    again = model.evaluate(data.x_val, data.y_val, verbose=0, return_dict=True)
+    again = model.evaluate(data.validation.x, data.validation.y, verbose=0, return_dict=True)
     assert again["loss"] == pytest.approx(second.value, rel=1e-6)
 
 

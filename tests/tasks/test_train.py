@@ -51,7 +51,7 @@ def test_a_trial(keras: Any, tmp_path: Path) -> None:
     assert result.seconds > 0
     assert os.listdir(tmp_path / "models") == ["trial-3.keras"]
     model, data = keras.models.load_model(model_path(tmp_path, 3)), load_data(job.data)
-    again = model.evaluate(data.x_val, data.y_val, verbose=0, return_dict=True)
+    again = model.evaluate(data.validation.x, data.validation.y, verbose=0, return_dict=True)
     assert again["accuracy"] == pytest.approx(result.value, rel=1e-6)
 
 

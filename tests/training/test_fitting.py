@@ -35,7 +35,7 @@ def fit(keras: Any, job: Job, configuration: dict[str, Any] | None = None, **scr
     hp = HyperParameters(configuration)
     keras.utils.set_random_seed(job.seed)
     model = build_model(keras, hypermodel, hp)
-    curves = fit_model(keras, job, hypermodel, hp, model, (data.x_train, data.y_train), (data.x_val, data.y_val))
+    curves = fit_model(keras, job, hypermodel, hp, model, data.train, data.validation)
     return curves, model, hp
 
 
@@ -229,7 +229,7 @@ def test_the_weights_kept_give_the_value_again(keras: Any, monkeypatch: pytest.M
     curves, model, hp = fit(keras, job, {"units": 16, "rate": 0.1})
     assert curves.epoch == 1
     data = load_data(job.data)
-    again = scored(keras, model, (data.x_val, data.y_val), job.batch_size)
+    again = scored(keras, model, (data.validation.x, data.validation.y), job.batch_size)
     assert again["loss"] == pytest.approx(curves.value, rel=1e-6)
     assert again["accuracy"] == pytest.approx(curves.metrics["val_accuracy"], rel=1e-6)
     assert hp.warnings == []
@@ -243,7 +243,7 @@ def test_the_last_weights_are_kept_where_the_last_epoch_counts(keras: Any) -> No
     curves, model, _ = fit(keras, job, {"units": 16, "rate": 0.1})
     data = load_data(job.data)
     assert curves.epoch == 3
-    assert scored(keras, model, (data.x_val, data.y_val))["loss"] == pytest.approx(curves.value, rel=1e-5)
+    assert scored(keras, model, (data.validation.x, data.validation.y))["loss"] == pytest.approx(curves.value, rel=1e-5)
 
 
 def test_a_training_gone_to_nan_is_ended(keras: Any) -> None:

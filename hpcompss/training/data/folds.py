@@ -14,6 +14,7 @@ import numpy as np
 from hpcompss.errors import InputError
 from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, cached
 from hpcompss.training.data.data_set import DataSet
+from hpcompss.training.data.examples import Examples
 from hpcompss.training.data.split import Positions, copy_rows, is_classes
 
 __all__ = ["assign_folds", "folds_of"]
@@ -35,17 +36,15 @@ def folds_of(data: DataSet, folds: int, seed: int) -> tuple[DataSet, ...]:
     """
     if data.place is None:
         raise ValueError("only what was read from the cache has folds")
-    count = len(data.y_train) + len(data.y_val)
+    count = len(data.training_and_validation().y)
     entry = cached(data.place, "folds", (FOLDS_VERSION, folds, seed), lambda folder: _build(data, folds, seed, folder))
     x, y = entry.array("x_train"), entry.array("y_train")
     begins = [0, *np.cumsum(_sizes(count, folds)).tolist()]
     return tuple(
         dataclasses.replace(
             data,
-            x_train=x[end : begin + count],
-            y_train=y[end : begin + count],
-            x_val=x[begin:end],
-            y_val=y[begin:end],
+            train=Examples(x[end : begin + count], y[end : begin + count]),
+            validation=Examples(x[begin:end], y[begin:end]),
         )
         for begin, end in itertools.pairwise(begins)
     )
@@ -73,7 +72,8 @@ def _sizes(count: int, folds: int) -> list[int]:
 
 
 def _build(data: DataSet, folds: int, seed: int, folder: ArrayFolder) -> ClassNames:
-    x, y = data.training_and_validation()
+    together = data.training_and_validation()
+    x, y = together.x, together.y
     _check(y, folds, data.class_names)
     parts = assign_folds(y, folds, np.random.RandomState([seed, folds]))
     positions = np.concatenate([*parts, *parts[:-1]])

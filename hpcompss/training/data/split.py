@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hpcompss.errors import InputError
 from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, Entry, cached
 from hpcompss.training.data.data_set import DataSet
+from hpcompss.training.data.examples import Examples
 from hpcompss.training.data.specification import DataSpecification
 
 __all__ = ["DEFAULT_VALIDATION", "Positions", "copy_rows", "is_classes", "portion", "select", "split"]
@@ -60,16 +61,14 @@ def split(specification: DataSpecification, entry: Entry, name: str) -> DataSet:
     x, y = training.array("x_train"), training.array("y_train")
     test = _test_entry(plan, specification.seed, entry)
     has_test = "y_test" in test.names
+    validation = Examples(entry.array("x_val"), entry.array("y_val")) if not plan.validation else None
     return DataSet(
-        x_train=x[: plan.train],
-        y_train=y[: plan.train],
-        x_val=x[plan.train :] if plan.validation else entry.array("x_val"),
-        y_val=y[plan.train :] if plan.validation else entry.array("y_val"),
-        x_test=test.array("x_test") if has_test else None,
-        y_test=test.array("y_test") if has_test else None,
+        train=Examples(x[: plan.train], y[: plan.train]),
+        validation=validation or Examples(x[plan.train :], y[plan.train :]),
+        test=Examples(test.array("x_test"), test.array("y_test")) if has_test else None,
         class_names=entry.class_names,
         name=name,
-        joined=(x, y) if plan.validation else None,
+        joined=Examples(x, y) if plan.validation else None,
         place=training.path,
     )
 
@@ -101,21 +100,20 @@ def select(y: Array, count: int, random: np.random.RandomState) -> tuple[Positio
     return random.permutation(order[:count]), random.permutation(order[count:])
 
 
-def portion(x: Array, y: Array, share: float, seed: int) -> tuple[Array, Array]:
+def portion(examples: Examples, share: float, seed: int) -> Examples:
     """Returns a share of training data, of each class in proportion; a larger share contains every smaller one.
 
     Args:
-        x: Features.
-        y: Their targets.
+        examples: Training data.
         share: Above 0 and up to 1; at least one row is taken.
         seed: Draws which rows.
     """
-    count = max(1, round(share * len(y)))
-    if count == len(y):
-        return x, y
-    rows, _ = select(y, count, _random(seed, "portion"))
+    count = max(1, round(share * len(examples.y)))
+    if count == len(examples.y):
+        return examples
+    rows, _ = select(examples.y, count, _random(seed, "portion"))
     rows.sort()  # the order in which a file is read fastest
-    return x[rows], y[rows]
+    return Examples(examples.x[rows], examples.y[rows])
 
 
 def _plan(specification: DataSpecification, entry: Entry) -> Plan:

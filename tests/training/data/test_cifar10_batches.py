@@ -47,8 +47,8 @@ def test_they_are_read(load, batches, pack, tmp_path):
         np.testing.assert_array_equal(x[:, 5, 7, 0], y)
         assert np.all(x[..., 1] == 100)
         assert sorted(set(x[..., 2].ravel())) == [1, 2, 3, 4, 5]
-        assert data.x_test.shape == (10, 32, 32, 3) and np.all(data.x_test[..., 2] == 0)
-        assert data.class_names[data.y_test[3]] == "cat"
+        assert data.test.x.shape == (10, 32, 32, 3) and np.all(data.test.x[..., 2] == 0)
+        assert data.class_names[data.test.y[3]] == "cat"
 
 
 def test_a_missing_batch(load, batches):

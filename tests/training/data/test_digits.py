@@ -13,16 +13,16 @@ from hpcompss.training.data import describe
 def test_the_images(load):
     data = load(name="digits")
     assert describe(data) == "digits: 1,150 train, 287 validation, 360 test; 8 x 8 x 1 float32; 10 classes"
-    assert data.x_train.min() == 0 and data.x_train.max() == 1
+    assert data.train.x.min() == 0 and data.train.x.max() == 1
     assert data.class_names == tuple("0123456789")
-    assert np.bincount(data.y_test).min() >= 34
+    assert np.bincount(data.test.y).min() >= 34
 
 
 def test_the_test_set_does_not_depend_on_the_seed(load):
     first, second = load(name="digits", seed=1), load(name="digits", seed=2)
-    np.testing.assert_array_equal(first.x_test, second.x_test)
-    assert first.y_val.tolist() != second.y_val.tolist()
-    assert first.y_test[:8].tolist() == [0, 7, 8, 8, 6, 8, 7, 9]
+    np.testing.assert_array_equal(first.test.x, second.test.x)
+    assert first.validation.y.tolist() != second.validation.y.tolist()
+    assert first.test.y[:8].tolist() == [0, 7, 8, 8, 6, 8, 7, 9]
 
 
 def test_without_scikit_learn(load, monkeypatch):

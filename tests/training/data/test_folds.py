@@ -39,32 +39,34 @@ def test_each_row_is_validated_with_once_and_else_trained_on(archive_of, folds):
     x, y = numbered(53)
     path = archive_of(x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
     made = folds_at(path, folds)
-    assert sorted(np.concatenate([fold.x_val for fold in made])) == list(range(50))
+    assert sorted(np.concatenate([fold.validation.x for fold in made])) == list(range(50))
     for fold in made:
-        assert sorted([*fold.x_train, *fold.x_val]) == list(range(50))
-        np.testing.assert_array_equal(fold.x_train % 4, fold.y_train)
-        np.testing.assert_array_equal(fold.x_val % 4, fold.y_val)
-        np.testing.assert_array_equal(fold.x_test, [50, 51, 52])
-        assert all(isinstance(array, np.memmap) for array in (fold.x_train, fold.y_train, fold.x_val, fold.y_val))
+        assert sorted([*fold.train.x, *fold.validation.x]) == list(range(50))
+        np.testing.assert_array_equal(fold.train.x % 4, fold.train.y)
+        np.testing.assert_array_equal(fold.validation.x % 4, fold.validation.y)
+        np.testing.assert_array_equal(fold.test.x, [50, 51, 52])
+        assert all(
+            isinstance(array, np.memmap) for array in (fold.train.x, fold.train.y, fold.validation.x, fold.validation.y)
+        )
 
 
 def test_a_validation_set_of_the_source_is_among_the_folds(archive_of):
     x, y = numbered(40)
     path = archive_of(x_train=x[:30], y_train=y[:30], x_val=x[30:], y_val=y[30:])
-    assert sorted(np.concatenate([fold.x_val for fold in folds_at(path, 4)])) == list(range(40))
+    assert sorted(np.concatenate([fold.validation.x for fold in folds_at(path, 4)])) == list(range(40))
 
 
 def test_the_seed_decides_the_folds(archive_of):
     x, y = numbered(40)
     path = archive_of(x_train=x, y_train=y)
-    first, same, other = (folds_at(path, 4, seed)[0].x_val.tolist() for seed in (0, 0, 1))
+    first, same, other = (folds_at(path, 4, seed)[0].validation.x.tolist() for seed in (0, 0, 1))
     assert first == same != other
 
 
 def test_the_folds_of_a_seed_stay_what_they_were(archive_of):
     x, y = numbered(12, 2)
     path = archive_of(x_train=x, y_train=y)
-    assert [fold.x_val.tolist() for fold in folds_at(path, 3, 7)] == [[7, 5, 10, 8], [3, 1, 0, 2], [6, 4, 9, 11]]
+    assert [fold.validation.x.tolist() for fold in folds_at(path, 3, 7)] == [[7, 5, 10, 8], [3, 1, 0, 2], [6, 4, 9, 11]]
 
 
 def test_the_folds_are_made_once(archive_of, monkeypatch):
@@ -78,7 +80,7 @@ def test_the_folds_are_made_once(archive_of, monkeypatch):
 @pytest.mark.parametrize("y", [np.linspace(0, 1, 10), np.arange(20).reshape(10, 2) % 2])
 def test_targets_that_are_no_classes_have_plain_folds(archive_of, y):
     made = folds_at(archive_of(x_train=np.arange(10), y_train=y), 5)
-    assert sorted(np.concatenate([fold.x_val for fold in made])) == list(range(10))
+    assert sorted(np.concatenate([fold.validation.x for fold in made])) == list(range(10))
 
 
 def test_more_folds_than_the_smallest_class_has_rows(archive_of):

@@ -34,8 +34,8 @@ number = 3
 
 def test_a_pair_of_pairs(load, module):
     data = load(function=f"{module(LOAD)}:load")
-    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (16, 4, 4)
-    np.testing.assert_array_equal(data.x_train % 2, data.y_train)
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (16, 4, 4)
+    np.testing.assert_array_equal(data.train.x % 2, data.train.y)
 
 
 def test_a_function_in_a_file(load, tmp_path):
@@ -46,8 +46,8 @@ def test_a_function_in_a_file(load, tmp_path):
 
 def test_a_dictionary_of_lists(load, module):
     data = load(function=f"{module(LOAD)}:load_dict")
-    assert data.y_train.dtype == np.float32
-    assert data.x_test is None
+    assert data.train.y.dtype == np.float32
+    assert data.test is None
 
 
 def test_it_is_called_once_and_again_when_its_module_changes(load, module, cache):
@@ -82,8 +82,8 @@ def test_a_callable_that_travelled(cache):
     load_data(pickle.loads(pickle.dumps(specification)))
     assert len(list(cache.glob("*.lock"))) == 1
     rows = 20
-    assert len(load_data(DataSpecification(function=local)).y_train) == 16
-    assert len(first.y_train) == 8
+    assert len(load_data(DataSpecification(function=local)).train.y) == 16
+    assert len(first.train.y) == 8
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def check_pets(data):
     assert x.dtype == np.uint8 and x.shape == (20, 4, 4, 3) and y.dtype == np.int64
     assert brightness(x[y == 0]) == list(range(10))
     assert brightness(x[y == 1]) == list(range(200, 210))
-    assert brightness(data.x_test[data.y_test == 1]) == [200, 201, 202]
+    assert brightness(data.test.x[data.test.y == 1]) == [200, 201, 202]
 
 
 def test_a_folder_of_training_and_test_images(load, class_folders):
@@ -36,8 +36,8 @@ def test_an_archive_of_training_and_test_images(load, class_folders, pack, tmp_p
 
 def test_class_folders_without_parts(load, class_folders):
     data = load(path=class_folders / "train", test=0.2)
-    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (13, 3, 4)
-    assert load(path=class_folders / "train").x_test is None
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (13, 3, 4)
+    assert load(path=class_folders / "train").test is None
     assert data.class_names == ("cat", "dog")
 
 
@@ -45,8 +45,8 @@ def test_a_validation_folder(load, class_folders, write_image):
     for name in ("cat", "dog"):
         write_image(class_folders / "val" / name / "1.png", 77)
     data = load(path=class_folders)
-    assert brightness(data.x_val) == [77, 77]
-    assert len(data.y_train) == 20
+    assert brightness(data.validation.x) == [77, 77]
+    assert len(data.train.y) == 20
 
 
 def test_images_may_lie_deeper_in_a_class(load, tmp_path, write_image):
@@ -80,7 +80,7 @@ def test_grey_images_have_one_channel(load, tmp_path, write_image):
     for number in range(5):
         write_image(tmp_path / "a" / f"{number}.png", 1, mode="L")
         write_image(tmp_path / "b" / f"{number}.png", 2, mode="LA")
-    assert load(path=tmp_path).x_train.shape[1:] == (4, 4, 1)
+    assert load(path=tmp_path).train.x.shape[1:] == (4, 4, 1)
 
 
 def test_grey_images_among_colour_images(load, tmp_path, write_image):
@@ -94,7 +94,7 @@ def test_grey_images_among_colour_images(load, tmp_path, write_image):
 
 def test_images_are_resized(load, class_folders, write_image):
     write_image(class_folders / "train" / "cat" / "large.png", 5, height=20, width=30)
-    assert load(path=class_folders, image_size=(6, 8)).x_train.shape[1:] == (6, 8, 3)
+    assert load(path=class_folders, image_size=(6, 8)).train.x.shape[1:] == (6, 8, 3)
 
 
 def test_images_of_different_sizes(load, class_folders, write_image):

@@ -27,12 +27,12 @@ def test_it_is_read(load, competition, pack, tmp_path):
         data = load(path=path)
         x, y = data.training_and_validation()
         assert data.class_names == ("cat", "frog")
-        assert data.x_test is None
+        assert data.test is None
         np.testing.assert_array_equal(x[:, 0, 0, 0] % 2, y)
 
 
 def test_a_test_set_is_split_off_when_asked(load, competition):
-    assert len(load(path=competition, test=2).y_test) == 2
+    assert len(load(path=competition, test=2).test.y) == 2
 
 
 def test_without_the_table(load, competition):

@@ -65,9 +65,9 @@ def test_the_description_of_each_kind_of_target():
 def test_the_real_cifar10(load):
     data = load(name="cifar10", path=CIFAR10, train=10_000, validation=0.2, test=0.5)
     assert describe(data) == "cifar10: 8,000 train, 2,000 validation, 5,000 test; 32 x 32 x 3 uint8; 10 classes"
-    assert np.bincount(data.y_train).tolist() == [800] * 10
-    assert np.bincount(data.y_val).tolist() == [200] * 10
-    assert np.bincount(data.y_test).tolist() == [500] * 10
+    assert np.bincount(data.train.y).tolist() == [800] * 10
+    assert np.bincount(data.validation.y).tolist() == [200] * 10
+    assert np.bincount(data.test.y).tolist() == [500] * 10
     assert data.class_names[:2] == ("airplane", "automobile")
     # Known of CIFAR-10: its pixels' mean brightness is about 0.473 of 255.
-    assert data.x_train.mean() / 255 == pytest.approx(0.473, abs=0.01)
+    assert data.train.x.mean() / 255 == pytest.approx(0.473, abs=0.01)

@@ -11,27 +11,27 @@ Y = np.arange(20) % 2
 
 def test_types(load, archive_of):
     data = load(path=archive_of(x_train=X, y_train=Y.astype(np.uint8).reshape(-1, 1), x_test=X, y_test=Y))
-    assert data.x_train.dtype == np.float32 and data.x_train.shape == (16, 2)
-    assert data.y_train.dtype == np.int64 and data.y_train.shape == (16,)
-    assert data.x_test.dtype == np.float32
+    assert data.train.x.dtype == np.float32 and data.train.x.shape == (16, 2)
+    assert data.train.y.dtype == np.int64 and data.train.y.shape == (16,)
+    assert data.test.x.dtype == np.float32
     assert data.class_names == ()
 
 
 def test_regression(load, archive_of):
     data = load(path=archive_of(x_train=np.arange(20, dtype=">i4"), y_train=np.linspace(0, 1, 20)))
-    assert data.y_train.dtype == np.float32
-    assert data.x_train.dtype == np.int32
-    np.testing.assert_allclose(data.y_val, data.x_val / 19, rtol=1e-6)
+    assert data.train.y.dtype == np.float32
+    assert data.train.x.dtype == np.int32
+    np.testing.assert_allclose(data.validation.y, data.validation.x / 19, rtol=1e-6)
 
 
 def test_a_file_may_have_any_name(load, archive_of, tmp_path):
     path = archive_of(x_train=X, y_train=Y).rename(tmp_path / "table.data")
-    assert len(load(path=path).y_train) == 16
+    assert len(load(path=path).train.y) == 16
 
 
 def test_a_changed_file_is_read_again(load, archive_of):
-    assert len(load(path=archive_of(x_train=X, y_train=Y)).y_train) == 16
-    assert len(load(path=archive_of(x_train=X[:10], y_train=Y[:10])).y_train) == 8
+    assert len(load(path=archive_of(x_train=X, y_train=Y)).train.y) == 16
+    assert len(load(path=archive_of(x_train=X[:10], y_train=Y[:10])).train.y) == 8
 
 
 @pytest.mark.parametrize(

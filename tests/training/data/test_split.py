@@ -68,36 +68,36 @@ def test_a_class_of_one_row_stays_in_training():
 
 def test_the_default_split(load, source):
     data = load(path=source)
-    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (80, 20, 40)
-    assert np.bincount(data.y_val).tolist() == [5, 5, 5, 5]
-    assert sorted([*data.x_train, *data.x_val]) == list(range(100))
-    np.testing.assert_array_equal(data.x_train % 4, data.y_train)
-    np.testing.assert_array_equal(data.x_val % 4, data.y_val)
-    np.testing.assert_array_equal(data.x_test, np.arange(100, 140))
-    assert all(isinstance(array, np.memmap) for array in (data.x_train, data.y_train, data.x_val, data.x_test))
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (80, 20, 40)
+    assert np.bincount(data.validation.y).tolist() == [5, 5, 5, 5]
+    assert sorted([*data.train.x, *data.validation.x]) == list(range(100))
+    np.testing.assert_array_equal(data.train.x % 4, data.train.y)
+    np.testing.assert_array_equal(data.validation.x % 4, data.validation.y)
+    np.testing.assert_array_equal(data.test.x, np.arange(100, 140))
+    assert all(isinstance(array, np.memmap) for array in (data.train.x, data.train.y, data.validation.x, data.test.x))
 
 
 def test_rows_come_in_random_order(load, source):
-    assert load(path=source).x_train.tolist() != sorted(load(path=source).x_train)
+    assert load(path=source).train.x.tolist() != sorted(load(path=source).train.x)
 
 
 def test_the_seed_decides_the_split(load, source):
     first, same, other = load(path=source), load(path=source, seed=0), load(path=source, seed=1)
-    np.testing.assert_array_equal(first.x_val, same.x_val)
-    assert first.x_val.tolist() != other.x_val.tolist()
+    np.testing.assert_array_equal(first.validation.x, same.validation.x)
+    assert first.validation.x.tolist() != other.validation.x.tolist()
 
 
 def test_the_split_of_a_seed_stays_what_it_was(load, source):
-    assert load(path=source, seed=7, validation=4).x_val.tolist() == [41, 64, 14, 63]
+    assert load(path=source, seed=7, validation=4).validation.x.tolist() == [41, 64, 14, 63]
 
 
 def test_subsets(load, source):
     data = load(path=source, train=40, test=0.1, validation=0.25)
-    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (30, 10, 4)
-    assert np.bincount([*data.y_train, *data.y_val]).tolist() == [10, 10, 10, 10]
-    assert np.bincount(data.y_test).tolist() == [1, 1, 1, 1]
-    assert data.x_test.min() >= 100
-    assert len(set(data.x_train.tolist()) | set(data.x_val.tolist())) == 40
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (30, 10, 4)
+    assert np.bincount([*data.train.y, *data.validation.y]).tolist() == [10, 10, 10, 10]
+    assert np.bincount(data.test.y).tolist() == [1, 1, 1, 1]
+    assert data.test.x.min() >= 100
+    assert len(set(data.train.x.tolist()) | set(data.validation.x.tolist())) == 40
 
 
 def test_a_fraction_and_the_same_count_share_one_entry(load, source, cache):
@@ -110,23 +110,23 @@ def test_a_fraction_and_the_same_count_share_one_entry(load, source, cache):
 def test_a_test_set_is_split_off_when_there_is_none(load, archive_of):
     x, y = numbered(100)
     path = archive_of(x_train=x, y_train=y)
-    assert load(path=path).x_test is None
+    assert load(path=path).test is None
     data = load(path=path, test=0.2, validation=0.5)
-    assert (len(data.y_train), len(data.y_val), len(data.y_test)) == (40, 40, 20)
-    assert sorted([*data.x_train, *data.x_val, *data.x_test]) == list(range(100))
-    assert np.bincount(data.y_test).tolist() == [5, 5, 5, 5]
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (40, 40, 20)
+    assert sorted([*data.train.x, *data.validation.x, *data.test.x]) == list(range(100))
+    assert np.bincount(data.test.y).tolist() == [5, 5, 5, 5]
     # The test set is the same whatever the training set.
-    np.testing.assert_array_equal(load(path=path, test=0.2, train=10).x_test, data.x_test)
+    np.testing.assert_array_equal(load(path=path, test=0.2, train=10).test.x, data.test.x)
 
 
 def test_a_validation_set_of_the_source_is_used_whole(load, archive_of):
     x, y = numbered(30)
     path = archive_of(x_train=x[:20], y_train=y[:20], x_val=x[20:], y_val=y[20:])
     data = load(path=path, train=8)
-    assert len(data.y_train) == 8
-    np.testing.assert_array_equal(data.x_val, np.arange(20, 30))
+    assert len(data.train.y) == 8
+    np.testing.assert_array_equal(data.validation.x, np.arange(20, 30))
     x_all, y_all = data.training_and_validation()
-    assert sorted(x_all) == sorted([*data.x_train, *range(20, 30)])
+    assert sorted(x_all) == sorted([*data.train.x, *range(20, 30)])
     np.testing.assert_array_equal(x_all % 4, y_all)
 
 
@@ -134,19 +134,19 @@ def test_training_and_validation_are_one_mapped_array(load, source):
     data = load(path=source)
     x, y = data.training_and_validation()
     assert isinstance(x, np.memmap)
-    np.testing.assert_array_equal(x, np.concatenate([data.x_train, data.x_val]))
-    np.testing.assert_array_equal(y, np.concatenate([data.y_train, data.y_val]))
+    np.testing.assert_array_equal(x, np.concatenate([data.train.x, data.validation.x]))
+    np.testing.assert_array_equal(y, np.concatenate([data.train.y, data.validation.y]))
 
 
 def test_a_validation_set_may_miss_classes(load, source):
-    assert len(load(path=source, validation=2).y_val) == 2
+    assert len(load(path=source, validation=2).validation.y) == 2
 
 
 def test_a_damaged_split_is_made_again(load, source, cache):
-    expected = load(path=source).x_val.tolist()
+    expected = load(path=source).validation.x.tolist()
     next(cache.glob("*/train-*/x_train.npy")).unlink()
     with pytest.warns(UserWarning, match="damaged"):
-        assert load(path=source).x_val.tolist() == expected
+        assert load(path=source).validation.x.tolist() == expected
 
 
 @pytest.mark.parametrize(
