@@ -253,10 +253,10 @@ def alone(keras: Any, job: Job, build: Callable[[Any], Any], configuration: Any,
         (x, y), (x_val, y_val) = training, validation
         training, validation = (tensorflow.constant(x), y), (tensorflow.constant(x_val), y_val)
     names = dict(zip(("x", "y", "sample_weight"), training, strict=False))
-    stream = len(training) == 1 and job.batch_size is None
-    return model.fit(
-        **names, validation_data=validation, epochs=job.epochs, verbose=0, **({} if stream else {"batch_size": BATCH})
-    ).history
+    options: dict[str, Any] = {} if job.batch_size is None else {"batch_size": job.batch_size}
+    if function in (tf_data, data_loader):
+        options["shuffle"] = False  # the stream decides that, and Keras warns where it is not said
+    return model.fit(**names, validation_data=validation, epochs=job.epochs, verbose=0, **options).history
 
 
 @pytest.mark.parametrize(
