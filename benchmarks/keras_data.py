@@ -12,6 +12,7 @@ arrays of a few rows is taken off, for it is what the libraries need.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -95,7 +96,7 @@ def epoch_seconds(side: str) -> float:
         result = train(Job(**{**vars(job), "batch_size": batch}), 0, {"filters": 8}, None, None)
         if result.failure:
             raise SystemExit(f"a trial went wrong: {result.failure}")
-    return median([later - before for before, later in zip(ends[1:], ends[2:], strict=False)])
+    return median([later - before for before, later in itertools.pairwise(ends[1:])])
 
 
 # Memory
