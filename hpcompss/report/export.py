@@ -52,7 +52,7 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "sampler": study.settings["sampler"],
         "counts": {
             "completed": study.completed,
-            **({"infeasible": study.completed - study.feasible} if study.constraints else {}),
+            **({"infeasible": study.completed - study.feasible} if study.constraints or study.untrained else {}),
             "failed": study.failed,
             "unfinished": study.started - study.finished,
         },
