@@ -189,7 +189,7 @@ def _narrowed(parameter: Parameter, entry: Mapping[str, Any], twins: Sequence[Pa
         twins: All declared parameters of that name.
     """
     key = f"{KEY}.{parameter.name}"
-    stated = dict(entry)
+    stated = {setting: each.item() if hasattr(each, "item") else each for setting, each in entry.items()}
     kind = stated.pop("type", parameter.kind)
     if kind != parameter.kind:
         raise InputError(

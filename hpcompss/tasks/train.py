@@ -82,6 +82,7 @@ def train(
     """
     begun = time.perf_counter()
     try:
+        job = job.with_configuration(configuration)
         result = _train(job, number, configuration, folder, to_beat, stage, front)
     except Exception as error:
         result = Result(None, failure=failure_of(error))
@@ -172,6 +173,8 @@ def _train_from(
     hp = HyperParameters(configuration)
     with keras_session(job.seed_of(number)) as keras:
         model = build_model(keras, hypermodel, hp)
+        if (oversized := job.oversized(model, training[0])) is not None:
+            return oversized
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, (data.x_val, data.y_val)),
             epochs=stage.epochs,

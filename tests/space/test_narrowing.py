@@ -57,6 +57,7 @@ def test_the_issues_own_example() -> None:
         ("units", {"min_value": 32, "step": 48}, [32, 80, 128]),
         ("units", {"values": [64, 16]}, [16, 64]),
         ("units", {"max_value": 20}, [16]),
+        ("units", {"min_value": np.int64(100)}, [112, 128]),
         ("units", {"type": "Int", "max_value": 32}, [16, 32]),
         ("kind", {"values": ["c", "a"]}, ["a", "c"]),
         ("filters", {"max_value": 100}, [8, 16]),
