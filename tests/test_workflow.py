@@ -293,8 +293,8 @@ def test_a_parameter_that_the_model_declares_too(load, tmp_path):
     with pytest.raises(InputError) as caught:
         workflow.searched_space(Space([*DECLARED.parameters, Int("batch_size", 1, 3)]))
     assert str(workflow.located(caught.value)).startswith(
-        f"{tmp_path}/workflow.yaml:5:3: training.batch_size: the model declares the hyper-parameter 'batch_size' in build "
-        "or fit: drop training.batch_size"
+        f"{tmp_path}/workflow.yaml:5:3: training.batch_size: the model declares the hyper-parameter 'batch_size' in "
+        "build or fit: drop training.batch_size"
     )
 
 
