@@ -165,6 +165,7 @@ def test_an_untrained_trial_is_named_everywhere(skipped):
     assert outcome(skipped, skipped.trials[0]) == f"{reason}  0.5 s"
     plain = as_plain(skipped)
     assert plain["counts"] == {"completed": 3, "infeasible": 2, "failed": 1, "unfinished": 0}
+    assert [trial.get("feasible") for trial in plain["trials"]] == [False, None, False, None]
     assert plain["trials"][0]["failure"] == {"kind": "infeasible", "reason": reason}
     row = as_csv(skipped).splitlines()[1]
     assert row.startswith("0,infeasible,,0.5,") and row.endswith(f'"{reason}"')

@@ -203,6 +203,7 @@ def test_a_space_that_the_workflow_narrows_and_adds_to(cli: CommandLine) -> None
     assert [(each["name"], each["kind"]) for each in plan["space"]] == [
         *(("units", "Choice"), ("rate", "Fixed"), ("batch_size", "Choice"), ("epochs", "Choice")),
     ]
+    assert plan["resources"]["parameters"] == 1000
     output, errors = cli("run", file, "--study", "narrowed")
     assert errors == ""
     study = Study.load(cli.folder / "narrowed")
@@ -227,10 +228,12 @@ def test_a_space_that_the_workflow_narrows_and_adds_to(cli: CommandLine) -> None
 
 
 def test_a_space_that_the_workflow_gets_wrong(cli: CommandLine) -> None:
-    file = cli.write("Tuned", search={"trials": 1, "space": {"optimizer": {"fixed": "adam"}}})
+    file = cli.write(
+        "Tuned", search={"trials": 1, "space": {"optimizer": {"fixed": "adam"}}}, resources={"parameters": 2000}
+    )
     plan = cli("plan", file)
     assert "note: left out of the space: 'momentum' is never active as search.space narrows 'optimizer'" in plan[1]
-    assert "momentum" not in plan[0]
+    assert "momentum" not in plan[0] and "models of more than 2,000 parameters are skipped" in plan[0]
     for setting, said in {
         "search.space.unit.fixed=4": "search.space.unit: the space has no parameter 'unit'; did you mean 'units'?",
         "search.space.units.max_value=20": "search.space.units.max_value: 20 is outside the declared range",

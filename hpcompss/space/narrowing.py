@@ -259,10 +259,13 @@ def _of_values(parameter: Parameter, values: Sequence[Value], default: Any) -> P
     if default is None:
         declared = parameter.settings().get("default")
         default = declared if declared in values else None
-    elif not any(parameter.check(default) == value for value in values):
+    elif (default := parameter.check(default)) not in values:
         raise _OutsideError(f"{default!r} is not one of the values that are left, {list(values)!r}", "default")
-    if len(values) == parameter.count and default in (None, parameter.default):
+    if isinstance(parameter, Fixed):
         return parameter
+    if len(values) == parameter.count:
+        settings = {**parameter.settings(), **({} if default is None else {"default": default})}
+        return type(parameter)(parameter.name, **settings, conditions=parameter.conditions)
     ordered = parameter.ordered if isinstance(parameter, Choice) else isinstance(parameter, Int | Float)
     return Choice(parameter.name, values, ordered, default, conditions=parameter.conditions)
 
@@ -293,12 +296,11 @@ def _bounds(
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
             raise _OutsideError(f"must be a finite number, not {bound!r}", setting)
         if not widest[0] <= bound <= widest[1]:
-            raise _OutsideError(
-                f"{bound:g} is outside the declared range of {parameter.name!r}, {widest[0]:g} to {widest[1]:g}",
-                setting,
-            )
+            declared = f"{widest[0]:.10g} to {widest[1]:.10g}"
+            message = f"{bound:.10g} is outside the declared range of {parameter.name!r}, {declared}"
+            raise _OutsideError(message, setting)
     if low > high:
-        raise _OutsideError(f"min_value {low:g} is above max_value {high:g}: no value is left", "min_value")
+        raise _OutsideError(f"min_value {low:.10g} is above max_value {high:.10g}: no value is left", "min_value")
     return max(low, least), min(high, most)
 
 
@@ -322,7 +324,7 @@ def _between(parameter: Choice, stated: Mapping[str, Any], twins: Sequence[Param
     low, high = _bounds(parameter, stated, twins, *_span(parameter))
     values = [value for value in parameter.values if low <= float(value) <= high]
     if not values:
-        raise _OutsideError(f"no value of {parameter.name!r} lies between {low:g} and {high:g}", "min_value")
+        raise _OutsideError(f"no value of {parameter.name!r} lies between {low:.10g} and {high:.10g}", "min_value")
     return values
 
 
@@ -343,12 +345,12 @@ def _narrowed_range(parameter: Int | Float, stated: Mapping[str, Any], twins: Se
     first, last = _numbers_between(parameter, low, high)
     if first > last:
         raise _OutsideError(
-            f"no value of {parameter.name!r} lies between {low:g} and {high:g} (step {parameter.step:g} from "
-            f"{parameter.min_value:g})",
+            f"no value of {parameter.name!r} lies between {low:.10g} and {high:.10g} (step {parameter.step:.10g} from "
+            f"{parameter.min_value:.10g})",
             "min_value" if "min_value" in stated else "max_value",
         )
     if every > 1 and first + every > last:
-        raise _OutsideError(f"step {stated['step']:g} is larger than the range: only one value would remain", "step")
+        raise _OutsideError(f"step {stated['step']:.10g} is larger than the range: only one value would remain", "step")
     numbers = range(first, last + 1, every)
     if len(numbers) == 1:
         return Fixed(parameter.name, parameter.value(first), conditions=parameter.conditions)
@@ -378,7 +380,7 @@ def _default(parameter: Int | Float, stated: Any, low: float, high: float) -> Va
     if stated is not None:
         default = parameter.check(stated)
         if not low <= float(default) <= high:
-            raise _OutsideError(f"{default!r} is not between {low:g} and {high:g}", "default")
+            raise _OutsideError(f"{default!r} is not between {low:.10g} and {high:.10g}", "default")
         return default
     declared = parameter.settings().get("default")
     return declared if declared is not None and low <= float(declared) <= high else None

@@ -92,6 +92,17 @@ def test_defaults() -> None:
     assert one({"y": {"default": "c"}}, "y", space).default == "c"
 
 
+def test_defaults_of_what_keeps_all_its_values() -> None:
+    space = Space([Boolean("flag"), Choice("size", [1, 2], ordered=False), Fixed("same", 3)])
+    entries = {"flag": {"default": True}, "size": {"default": 2}, "same": {"default": 3}}
+    assert narrowed(space, entries).space == Space(
+        [Boolean("flag", default=True), Choice("size", [1, 2], ordered=False, default=2), Fixed("same", 3)]
+    )
+    assert narrowed(space, {"flag": {"values": [True, False]}, "size": {"values": [2, 1]}}).space == space
+    with pytest.raises(InputError, match="it is fixed to 3"):
+        narrowed(space, {"same": {"fixed": 4}})
+
+
 def test_numbers_without_an_order_keep_none() -> None:
     space = Space([Choice("size", [1, 2, 3], ordered=False)])
     assert one({"size": {"values": [3, 1]}}, "size", space) == Choice("size", [1, 3], ordered=False)
