@@ -195,20 +195,23 @@ def test_the_plan_is_what_is_run(cli: CommandLine, finished: tuple[Path, str, st
 def test_a_space_that_the_workflow_narrows_and_adds_to(cli: CommandLine) -> None:
     file = cli.write(
         "build",
-        search={"sampler": "grid", "space": {"units": {"values": [4, 16]}, "rate": {"fixed": 0.01}}},
+        search={
+            "sampler": "grid",
+            "space": {"units": {"values": [4, 16]}, "rate": {"fixed": 0.01}, "batch_size": {"max_value": 20}},
+        },
         training={"epochs": {"choice": [1, 2]}, "batch_size": {"choice": [20, 40]}, "refit": True},
         resources={"parameters": 1e3},
     )
     plan = cli.json("plan", file, "--first", "9")
     assert [(each["name"], each["kind"]) for each in plan["space"]] == [
-        *(("units", "Choice"), ("rate", "Fixed"), ("batch_size", "Choice"), ("epochs", "Choice")),
+        *(("units", "Choice"), ("rate", "Fixed"), ("batch_size", "Fixed"), ("epochs", "Choice")),
     ]
     assert plan["resources"]["parameters"] == 1000
     output, errors = cli("run", file, "--study", "narrowed")
     assert errors == ""
     study = Study.load(cli.folder / "narrowed")
     assert study.space.to_json() == plan["space"]
-    assert [trial.configuration for trial in study.trials] == plan["first"] and len(plan["first"]) == 8
+    assert [trial.configuration for trial in study.trials] == plan["first"] and len(plan["first"]) == 4
     reason = "infeasible: 1,210 parameters, at most 1,000 (resources.parameters)"
     tells = {each["number"]: each for each in events(cli.folder / "narrowed", "tell")}
     for trial, told in ((each, tells[each.number]) for each in study.trials):
@@ -219,12 +222,12 @@ def test_a_space_that_the_workflow_narrows_and_adds_to(cli: CommandLine) -> None
         else:
             assert trial.result.metrics["parameters"] == 310
             assert len(told["curves"]["loss"]) == trial.configuration["epochs"]
-    assert (study.completed, study.feasible, study.failed) == (8, 4, 0)
+    assert (study.completed, study.feasible, study.failed) == (4, 2, 0)
     assert study.test is not None and study.test["refit"] and study.test["metrics"]
-    assert f"4 trials {reason}" in cli("status", "narrowed")[0]
+    assert f"2 trials {reason}" in cli("status", "narrowed")[0]
     resumed, _ = cli("resume", "narrowed")
-    assert "the space is exhausted: all 8 configurations were tried" in resumed
-    assert [each["event"] for each in events(cli.folder / "narrowed", "ask")] == ["ask"] * 8
+    assert "the space is exhausted: all 4 configurations were tried" in resumed
+    assert len(events(cli.folder / "narrowed", "ask")) == 4
 
 
 def test_a_space_that_the_workflow_gets_wrong(cli: CommandLine) -> None:
