@@ -203,6 +203,8 @@ def result_to_json(result: Result) -> Record:
         data["budget"] = result.budget
     if result.ended:
         data["ended"] = True
+    if result.violation:
+        data["violation"] = result.violation
     return data
 
 
@@ -228,6 +230,7 @@ def result_from_json(data: Mapping[str, Any]) -> Result:
         warnings=tuple(data.get("warnings", ())),
         budget=data.get("budget"),
         ended=data.get("ended", False),
+        violation=data.get("violation", 0.0),
     )
 
 

@@ -26,7 +26,17 @@ from hpcompss.stopping import StopCheck, StopRules
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED
-from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Stage, Trial, is_finished
+from hpcompss.trial import (
+    Configuration,
+    Failure,
+    FailureKind,
+    Resources,
+    Result,
+    Stage,
+    Trial,
+    is_finished,
+    is_untrained,
+)
 
 __all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View"]
 
@@ -431,9 +441,9 @@ class Loop:
 
     def _check_alike(self, results: Sequence[Result]) -> None:
         """Stops a study of which nothing has completed yet, where what came first failed in the same way."""
-        if len(self._first) == ALIKE or self._study.completed:
+        if len(self._first) == ALIKE or self._study.completed > self._study.untrained:
             return
-        failures = [result.failure for result in results if result.failure is not None]
+        failures = [result.failure for result in results if result.failure is not None and not is_untrained(result)]
         self._first.extend(failures[: ALIKE - len(self._first)])
         if len(self._first) == ALIKE and len({_likeness(failure) for failure in self._first}) == 1:
             first = self._first[0]

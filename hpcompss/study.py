@@ -51,6 +51,7 @@ from hpcompss.trial import (
     is_better,
     is_finished,
     result_of,
+    state_of,
 )
 from hpcompss.warm_start import Source, initial_configurations, transferable
 
@@ -222,6 +223,7 @@ class Study:
         self._earlier: dict[int, tuple[Trial, ...]] = {}
         self._failed = 0
         self._infeasible = 0
+        self._untrained = 0
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
         self._unwritten: list[dict[str, Any]] = []
@@ -309,8 +311,13 @@ class Study:
 
     @property
     def completed(self) -> int:
-        """How many trials have a value."""
+        """How many trials have a value, or were found infeasible before any training."""
         return self.finished - self._failed
+
+    @property
+    def untrained(self) -> int:
+        """How many trials were found infeasible before any training, and so have no value."""
+        return self._untrained
 
     @property
     def feasible(self) -> int:
@@ -324,7 +331,7 @@ class Study:
 
     @property
     def finished(self) -> int:
-        """How many trials completed or failed."""
+        """How many trials completed or failed, or were found infeasible."""
         return len(self._order)
 
     @property
@@ -646,14 +653,14 @@ class Study:
         else:
             self._infeasible -= self._is_infeasible(running)
             slim = _continued(running.result, slim, running.stage)
-        state = TrialState.FAILED if slim.value is None else TrialState.COMPLETE
-        trial = dataclasses.replace(running, state=state, result=slim)
+        trial = dataclasses.replace(running, state=state_of(slim), result=slim)
         self._trials[number] = trial
         self._running.pop(number, None)
         if trial.configuration or not len(self.space):  # else no configuration was left to try
             self._learn(trial, result)
-        self._failed += trial.value is None
+        self._failed += trial.state is TrialState.FAILED
         self._infeasible += self._is_infeasible(trial)
+        self._untrained += trial.state is TrialState.INFEASIBLE
         if self.also:
             self._place(trial)
             return trial
@@ -682,6 +689,8 @@ class Study:
         self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve), tuple(others)))
 
     def _is_infeasible(self, trial: Trial) -> bool:
+        if trial.state is TrialState.INFEASIBLE:
+            return True
         metrics = trial.result.metrics if trial.result is not None else {}
         return trial.value is not None and total_violation(metrics, self.constraints) > 0
 

@@ -28,7 +28,9 @@ __all__ = [
     "fold_values",
     "is_better",
     "is_finished",
+    "is_untrained",
     "result_of",
+    "state_of",
 ]
 
 UNNAMED = "value"
@@ -51,6 +53,8 @@ class TrialState(str, enum.Enum):
     INTERRUPTED = "interrupted"
     COMPLETE = "complete"
     FAILED = "failed"
+    INFEASIBLE = "infeasible"
+    """It breaks a limit that was checked before any training, so it has no value."""
 
 
 class FailureKind(str, enum.Enum):
@@ -68,6 +72,8 @@ class FailureKind(str, enum.Enum):
     """Its process ended by itself: a signal (segmentation fault, the kernel's out-of-memory killer) or an exit."""
     CANCELLED = "cancelled"
     """The master cancelled it."""
+    INFEASIBLE = "infeasible"
+    """The configuration breaks a limit, so it was not trained. It is no fault and is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,7 @@ class Result:
         budget: How much it was trained where trials are given different amounts, in all so far: epochs, or the share
             of the training data. None where every trial is given all there is.
         ended: Whether further training would change nothing, because it stopped early.
+        violation: By how much it breaks the limit that kept it from being trained, relative to the limit; else 0.
         files: What a worker without the study's folder has left for it, by path in there; neither in the journal nor in
             the master's memory.
     """
@@ -177,6 +184,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     budget: float | None = None
     ended: bool = False
+    violation: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -230,8 +238,20 @@ class Trial:
 
 
 def is_finished(trial: Trial) -> bool:
-    """Returns whether a trial has completed or failed."""
-    return trial.state in (TrialState.COMPLETE, TrialState.FAILED)
+    """Returns whether a trial has completed, failed, or was found infeasible."""
+    return trial.state in (TrialState.COMPLETE, TrialState.FAILED, TrialState.INFEASIBLE)
+
+
+def is_untrained(result: Result) -> bool:
+    """Returns whether a trial was found infeasible before any training."""
+    return result.failure is not None and result.failure.kind is FailureKind.INFEASIBLE
+
+
+def state_of(result: Result) -> TrialState:
+    """Returns the state of a trial that ended with a result."""
+    if is_untrained(result):
+        return TrialState.INFEASIBLE
+    return TrialState.FAILED if result.value is None else TrialState.COMPLETE
 
 
 def is_better(value: float, than: float, direction: str) -> bool:

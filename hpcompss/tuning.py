@@ -308,9 +308,12 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     if isinstance(found, Inspection):
         for warning in found.warnings:
             view.say(f"warning: {warning}")
-        if not len(found.space):
+        narrowing = workflow.searched_space(found.space)
+        for note in narrowing.notes:
+            view.say(f"note: {note}")
+        if not len(narrowing.space):
             raise InputError("build(hp) declares no hyper-parameter, so there is nothing to tune", key="model")
-        return found.space
+        return narrowing.space
     if isinstance(found, HpcompssError):
         raise found
     raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
@@ -423,8 +426,9 @@ def _job(workflow: Workflow, seed: int) -> Job:
         metric=workflow.objective.metric,
         direction=workflow.objective.direction,
         epoch=workflow.objective.epoch,
-        epochs=workflow.training.epochs,
-        batch_size=workflow.training.batch_size,
+        **workflow.training.stated,
+        searched=tuple(workflow.training.searched),
+        max_parameters=workflow.resources.parameters,
         seed=seed,
         early_stopping=workflow.training.stops_early,
         constraints=parse_constraints(workflow.objective.plain_constraints()),

@@ -30,7 +30,9 @@ from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import NONE, make_scheduler
 from hpcompss.objectives import direction_of, parse_objectives, unknown_direction
 from hpcompss.samplers import DEFAULT, check_sampler
-from hpcompss.space.parameters import KINDS, Condition, Parameter
+from hpcompss.space.narrowing import KEY as NARROWED
+from hpcompss.space.narrowing import Narrowing, check_entries, narrowed
+from hpcompss.space.parameters import KINDS, Choice, Condition, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
 from hpcompss.training.data.specification import DataSpecification, ValidationSplit
@@ -125,6 +127,7 @@ class Search(_Section):
     target: Figure | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     min_improvement: Annotated[Figure, Field(ge=0)] | None = None
+    space: Any = None
     initial: list[dict[str, Any]] = []
     warm_start: Annotated[list[str], BeforeValidator(_as_folders)] = []
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -178,11 +181,48 @@ def _as_patience(value: Any) -> Any:
     return {"patience": value} if isinstance(value, int | float) else value
 
 
+def _checked_range(value: Any, info: ValidationInfo) -> Any:
+    """Checks a setting of the training that is searched: a choice or a range of whole numbers."""
+    if isinstance(value, Mapping):
+        _searched(str(info.field_name), value)
+        return dict(value)
+    return value
+
+
+def _searched(name: str, stated: Mapping[str, Any]) -> Parameter:
+    """Returns the parameter of a setting of the training that is searched. Raises `InputError`."""
+    known = ("choice", "min_value", "max_value", "step", "sampling", "default")
+    for key in stated:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}; {nearest(str(key), known)}")
+    arguments = dict(stated)
+    parameter: Int | Choice
+    if "choice" in arguments:
+        values = arguments.pop("choice")
+        if further := [key for key in arguments if key != "default"]:
+            raise InputError(f"choice leaves no room for {further[0]}: state one of them")
+        if not isinstance(values, list | tuple) or not values or any(type(each) is not int for each in values):
+            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {values!r}")
+        parameter, least = Choice(name, values, **arguments), min(values)
+    elif missing := [key for key in ("min_value", "max_value") if key not in arguments]:
+        raise InputError(f"needs {' and '.join(missing)}, or choice: [32, 64, 128]")
+    else:
+        parameter = Int(name, **arguments)
+        least = parameter.min_value
+    if least < 1:
+        raise InputError(f"all its values must be at least 1, not {least}")
+    return parameter
+
+
+Searchable = Annotated[Annotated[int, Field(ge=1)] | dict[str, Any] | None, BeforeValidator(_checked_range)]
+"""A whole number, or the settings of a parameter that is searched in its place."""
+
+
 class Training(_Section):
     """How one model is trained."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    epochs: Searchable = None
+    batch_size: Searchable = None
     early_stopping: Annotated[EarlyStoppingSection | None, BeforeValidator(_as_patience)] = None
     refit: bool = False
     folds: Annotated[int, Field(ge=2)] | None = None
@@ -197,6 +237,21 @@ class Training(_Section):
         if not self.fold_stopping and self.folds is None and self.repeats is None:
             raise ValueError("fold_stopping belongs to folds and repeats: add one of them, or leave it out")
         return self
+
+    @property
+    def searched(self) -> dict[str, Parameter]:
+        """The settings that each configuration decides, as parameters of the space."""
+        stated = {"batch_size": self.batch_size, "epochs": self.epochs}
+        return {name: _searched(name, each) for name, each in stated.items() if isinstance(each, dict)}
+
+    @property
+    def stated(self) -> dict[str, int | None]:
+        """Epochs and batch size; where they are searched, their defaults."""
+        searched = self.searched
+        return {
+            name: int(searched[name].default) if name in searched else getattr(self, name)
+            for name in ("epochs", "batch_size")
+        }
 
     @property
     def stops_early(self) -> EarlyStopping | None:
@@ -219,6 +274,11 @@ class Fidelity(_Section):
     checkpoints: Memory | None = None
 
 
+def _as_whole(value: Any) -> Any:
+    """Returns a float such as 5e6 as the whole number that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class ResourcesSection(_Section):
     """What one trial asks for."""
 
@@ -226,6 +286,7 @@ class ResourcesSection(_Section):
     gpu: Annotated[float, Field(ge=0)] = 0
     memory: Memory | None = None
     time_limit: Duration | None = None
+    parameters: Annotated[int, Field(ge=1), BeforeValidator(_as_whole)] | None = None
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> ResourcesSection:
@@ -372,7 +433,7 @@ class Workflow(_Section):
     @property
     def trial_resources(self) -> Resources:
         """What one trial asks for."""
-        return Resources(**self.resources.model_dump())
+        return Resources(**self.resources.model_dump(exclude={"parameters"}))
 
     def parameters(self) -> Space:
         """Returns the space of a function's workflow. Raises `InputError`, its key being the parameter's."""
@@ -395,6 +456,12 @@ class Workflow(_Section):
         epochs = self.training.epochs
         if "min_share" in stated or epochs is None:
             return stated
+        if not isinstance(epochs, int):
+            raise InputError(
+                "the scheduler decides how many epochs a trial is trained for, so they cannot be searched: state a "
+                "number, or leave out the section fidelity",
+                key="training.epochs",
+            )
         if "max_epochs" not in stated and stated.get("min_epochs", 1) > epochs:
             raise InputError(
                 f"min_epochs ({stated['min_epochs']}) is above training.epochs ({epochs}), which trials are trained in "
@@ -407,6 +474,27 @@ class Workflow(_Section):
                 key="fidelity.max_epochs",
             )
         return stated
+
+    def searched_space(self, declared: Space) -> Narrowing:
+        """Returns what a study of a Keras model searches: the declared space with what the workflow adds and narrows.
+
+        Args:
+            declared: What ``build`` and ``fit`` declare.
+
+        Raises:
+            InputError: The workflow and the model both declare a parameter, or an entry of ``search.space`` does not
+                fit; its key is the setting.
+        """
+        searched = self.training.searched
+        for name in searched:
+            if name in declared.names:
+                raise InputError(
+                    f"the model declares the hyper-parameter {name!r} in build or fit: drop training.{name} from the "
+                    "workflow, or that call of hp from the model",
+                    key=f"training.{name}",
+                )
+        space = Space([*declared.parameters, *searched.values()]) if searched else declared
+        return narrowed(space, self.search.space) if self.search.space else Narrowing(space)
 
     def data_specification(self) -> DataSpecification | None:
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
@@ -732,6 +820,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         workflow.data_specification()
         check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         make_scheduler(workflow.scheduling(), workflow.search.trials)
+        _check_keras_settings(workflow)
         check_engine(workflow.engine.name)
         _check_objectives(workflow)
     except InputError as error:
@@ -739,6 +828,24 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         raise source.error(error.message, _longest(path, source)) from None
     workflow._source = source
     return workflow
+
+
+def _check_keras_settings(workflow: Workflow) -> None:
+    """Refuses what belongs to a Keras model where a function is tuned, and entries that fit no space."""
+    if workflow.function is not None:
+        if workflow.search.space is not None:
+            raise InputError("a function's parameters are those of the section space: edit that", key=NARROWED)
+        for name in workflow.training.searched:
+            raise InputError(
+                f"a function has its own parameters: add {name} to the section space", key=f"training.{name}"
+            )
+        if workflow.resources.parameters is not None:
+            raise InputError(
+                "counts the parameters of a Keras model, which a function has not: leave it out",
+                key="resources.parameters",
+            )
+    elif workflow.search.space is not None:
+        check_entries(workflow.search.space)
 
 
 def _check_objectives(workflow: Workflow) -> None:

@@ -27,6 +27,14 @@ def build(hp):
     return network(hp.Int("units", 4, 16, step=4), hp.Float("rate", 1e-3, 1e-1, sampling="log"))
 
 
+def build_unbuilt(hp):
+    """Has no input layer, so it has parameters only once it was called."""
+    model = keras.Sequential([layers.Flatten(), layers.Dense(hp.Int("units", 4, 16, step=4), activation="relu")])
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def build_named(hp):
     layer_list = [keras.Input((8, 8, 1)), layers.Flatten(), layers.Rescaling(1 / 255)]
     layer_list += [layers.Dense(hp.Int("units", 4, 16), activation="relu"), layers.Dense(10, activation="softmax")]

@@ -23,7 +23,7 @@ from hpcompss.loop import INTERRUPTED, Snapshot, View
 from hpcompss.report.export import front_model
 from hpcompss.study import Study
 from hpcompss.tasks.finalize import ENSEMBLE
-from hpcompss.trial import Result, Trial, TrialState, Value, fold_values
+from hpcompss.trial import FailureKind, Result, Trial, TrialState, Value, fold_values, is_untrained
 
 __all__ = ["is_untested", "make_console", "make_view", "show_result", "show_status"]
 
@@ -163,7 +163,9 @@ class LiveView(View):
         if result is None:
             return
         if result.failure is not None:
-            self._console.print(Text(f"trial {trial.number} failed: {result.failure.reason}", style="red"))
+            failed = "" if is_untrained(result) else "failed: "
+            style = "yellow" if is_untrained(result) else "red"
+            self._console.print(Text(f"trial {trial.number} {failed}{result.failure.reason}", style=style))
         for warning in result.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -243,6 +245,8 @@ def outcome(study: Study, trial: Trial) -> str:
     if result is None:
         return trial.state.value
     if result.failure is not None:
+        if is_untrained(result):
+            return f"{result.failure.reason}  {duration(result.seconds)}"
         return f"failed after {duration(result.seconds)}: {result.failure.reason}"
     epoch = ("" if result.epoch is None else f" at epoch {result.epoch}") + _budget(result)
     breaches = study.breaches(trial)
@@ -379,8 +383,9 @@ def _figures(metrics: Mapping[str, float]) -> str:
 
 def _show_failures(study: Study, say: Any) -> None:
     failures = [t.result.failure for t in study.trials if t.result is not None and t.result.failure is not None]
-    for reason, count in Counter(failure.reason for failure in failures).most_common(5):
-        say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}")
+    for (kind, reason), count in Counter((each.kind, each.reason) for each in failures).most_common(5):
+        failed = "" if kind is FailureKind.INFEASIBLE else "failed: "
+        say(f"{count} trial{'s' if count > 1 else ''} {failed}{reason}")
 
 
 def show_status(study: Study, running: bool, console: Console) -> None:

@@ -13,7 +13,7 @@ from hpcompss.journal import finite, read_journal
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
-from hpcompss.trial import Trial
+from hpcompss.trial import Trial, TrialState
 
 __all__ = ["as_csv", "as_plain", "front_model", "trial_as_plain", "write_csv", "write_whole"]
 
@@ -52,7 +52,7 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "sampler": study.settings["sampler"],
         "counts": {
             "completed": study.completed,
-            **({"infeasible": study.completed - study.feasible} if study.constraints else {}),
+            **({"infeasible": study.completed - study.feasible} if study.constraints or study.untrained else {}),
             "failed": study.failed,
             "unfinished": study.started - study.finished,
         },
@@ -70,11 +70,18 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         curves = _curves(study)
         plain["trials"] = [
             trial_as_plain(trial)
-            | ({"feasible": not study.breaches(trial)} if study.constraints and trial.value is not None else {})
+            | _feasibility(study, trial)
             | ({"curves": curves[trial.number]} if trial.number in curves else {})
             for trial in study.trials
         ]
     return plain
+
+
+def _feasibility(study: Study, trial: Trial) -> dict[str, bool]:
+    """Returns whether a trial is feasible, where anything bounds that and it is known."""
+    if trial.state is TrialState.INFEASIBLE:
+        return {"feasible": False}
+    return {"feasible": not study.breaches(trial)} if study.constraints and trial.value is not None else {}
 
 
 def _curves(study: Study) -> dict[int, Any]:

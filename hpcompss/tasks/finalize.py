@@ -67,6 +67,7 @@ def finalize(
         members: The trials whose own models, not refitted, are averaged into an ensemble; none for no ensemble.
     """
     try:
+        job = job.with_configuration(configuration)
         hypermodel, data = load_hypermodel(job), load_data_once(job.data)
         own, refitted = None, None
         if not refit or model_path(folder, number).exists():

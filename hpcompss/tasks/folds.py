@@ -18,7 +18,7 @@ from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.tasks.train import is_wanted, model_path, train
 from hpcompss.training.job import Job
-from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, Trial, fold_name
 
 __all__ = [
     "is_beaten",
@@ -200,6 +200,8 @@ def reduce_folds_suggested(
 
 
 def _named(job: Job, fold: int, failure: Failure) -> Failure:
+    if failure.kind is FailureKind.INFEASIBLE:
+        return failure  # whatever the fold
     return dataclasses.replace(failure, reason=f"{job.kind} {fold + 1}: {failure.reason}")
 
 
@@ -223,6 +225,7 @@ def _merged(job: Job, results: Sequence[Result]) -> Result:
         warnings=tuple(dict.fromkeys(warning for each in results for warning in each.warnings)),
         budget=max(budgets, default=None),
         ended=all(each.ended for each in results),
+        violation=max(each.violation for each in results),
     )
 
 

@@ -82,6 +82,7 @@ def train(
     """
     begun = time.perf_counter()
     try:
+        job = job.with_configuration(configuration)
         result = _train(job, number, configuration, folder, to_beat, stage, front)
     except Exception as error:
         result = Result(None, failure=failure_of(error))
@@ -171,6 +172,8 @@ def _train_from(
         data = data.open()
         training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
+        if (oversized := job.oversized(model, training[0])) is not None:
+            return oversized
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, data.validation),
             epochs=stage.epochs,

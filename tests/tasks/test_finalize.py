@@ -69,6 +69,13 @@ def test_a_refit_trains_for_as_many_epochs_as_counted(
     assert epochs == [2, 3]
 
 
+def test_the_end_is_trained_and_tested_as_the_winner_was(keras: Any, tmp_path: Path) -> None:
+    searched = make_job(epochs=9, batch_size=7, searched=("epochs", "batch_size"))
+    found = finalize(searched, 0, {**CONFIGURATION, "epochs": 2, "batch_size": 16}, None, tmp_path, True)
+    assert found == finalize(make_job(epochs=2, batch_size=16), 0, CONFIGURATION, None, tmp_path, True)
+    assert isinstance(found, Scores) and found.metrics
+
+
 def test_a_model_with_layers_of_its_own_is_tested(keras: Any, tmp_path: Path) -> None:
     job = make_job("build_with_own_layer")
     assert train(job, 0, {"units": 10}, tmp_path, None).warnings == ()

@@ -18,7 +18,7 @@ from hpcompss.engines import Engine, Local
 from hpcompss.tasks.train import model_path, save_model, train
 from hpcompss.training.data import load_data
 from hpcompss.training.job import Job
-from hpcompss.trial import FailureKind, Resources, Result
+from hpcompss.trial import Failure, FailureKind, Resources, Result
 from tests.keras_jobs import make_job
 
 CONFIGURATION = {"units": 8, "rate": 0.03}
@@ -72,6 +72,30 @@ def test_a_model_is_kept_where_it_may_be_the_best(
     job = scripted(monkeypatch, {"val_accuracy": 0.5, "loss": 1.0}, metric=metric, direction=direction)
     assert train(job, 0, {"units": 4}, tmp_path, to_beat).failure is None
     assert model_path(tmp_path, 0).exists() == kept
+
+
+def test_a_configuration_may_decide_epochs_and_batch_size(keras: Any) -> None:
+    searched = make_job(epochs=5, batch_size=7, searched=("epochs", "batch_size"))
+    found = train(searched, 3, {**CONFIGURATION, "epochs": 2, "batch_size": 16}, None, None)
+    plain = train(make_job(epochs=2, batch_size=16), 3, CONFIGURATION, None, None)
+    assert found.failure is None and found.curves == plain.curves and len(found.curves["loss"]) == 2
+    assert found.curves != train(make_job(epochs=2, batch_size=7), 3, CONFIGURATION, None, None).curves
+
+
+@pytest.mark.parametrize(("model", "count"), [("build", 310), ("build_unbuilt", 310)])
+def test_a_model_that_is_too_large_is_not_trained(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, count: int
+) -> None:
+    configuration = {"units": 4, "rate": 0.03} if model == "build" else {"units": 4}
+    fits = train(make_job(model, max_parameters=count), 0, configuration, None, None)
+    assert fits.failure is None and fits.metrics["parameters"] == count and fits.violation == 0
+    assert fits.curves == train(make_job(model), 0, configuration, None, None).curves
+    monkeypatch.setattr(keras.Model, "fit", None)
+    skipped = train(make_job(model, max_parameters=200), 0, configuration, tmp_path, None)
+    reason = "infeasible: 310 parameters, at most 200 (resources.parameters)"
+    assert skipped.failure == Failure(FailureKind.INFEASIBLE, reason)
+    assert (skipped.value, skipped.metrics, skipped.violation) == (None, {"parameters": 310}, 0.55)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("bounds", "kept"), [({"max": 310}, True), ({"max": 309}, False)])
