@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcompss.drafts import whole
 from hpcompss.graph import BEST_MODEL
-from hpcompss.journal import finite, read_journal
+from hpcompss.journal import finite, read_journal, undone_by_retries
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
@@ -80,8 +80,10 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
 def _curves(study: Study) -> dict[int, Any]:
     """Returns the learning curves of trials by number, which are in the journal alone, a part a stage."""
     curves: dict[int, dict[str, list[float | None]]] = {}
-    for record in () if study.directory is None else read_journal(study.directory / JOURNAL):
-        if "curves" in record:
+    records = [] if study.directory is None else list(read_journal(study.directory / JOURNAL))
+    undone = undone_by_retries(records)
+    for place, record in enumerate(records, start=1):
+        if "curves" in record and place not in undone:
             before = curves.setdefault(record["number"], {})
             for name, part in record["curves"].items():
                 begin = max(0, int(record.get("budget", 0)) - len(part))
