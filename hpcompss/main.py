@@ -108,6 +108,7 @@ def _resume(options: argparse.Namespace) -> int:
             engine=options.engine,
             engine_options=_engine_options(options),
             view=view,
+            retry_failed=options.retry_failed,
         )
     except KeyboardInterrupt:
         study = _as_kept(options.directory)
@@ -465,6 +466,14 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
     _add_directory(resume)
     _add_rules(resume)
+    resume.add_argument(
+        "--retry-failed",
+        metavar="REASON",
+        nargs="?",
+        const=True,
+        default=False,
+        help="try failed trials again; with REASON those whose reason contains this text",
+    )
     _add_engine(resume)
 
     _add_directory(command("status", _status, "show how a study stands"))

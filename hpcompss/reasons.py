@@ -60,8 +60,15 @@ def printable(text: str) -> str:
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
-_KERAS = re.compile(
-    r"Exception encountered when calling [^\n]+\.\n\n(.*?)(\n\nArguments received by [^\n]*:\n.*)?\Z", re.DOTALL
+_KERAS = (
+    re.compile(
+        r"Exception encountered when calling [^\n]+\.\n\n(.*?)(?:\n\nArguments received by [^\n]*:\n.*)?\Z", re.DOTALL
+    ),
+    re.compile(
+        r"(?:Could not automatically infer the output shape|Unable to automatically build the model\."
+        r"|<class '[^']*'> could not be deserialized properly\.).*(?:Exception|Error) encountered:\s*(.*)\Z",
+        re.DOTALL,
+    ),
 )
 """What Keras makes of an exception that is raised in a layer or a model."""
 
@@ -84,7 +91,13 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 
 def _is_wrapper(message: str) -> bool:
-    return message.startswith(_AUTOGRAPH) or _KERAS.match(message) is not None
+    return message.startswith(_AUTOGRAPH) or _inside(message) is not None
+
+
+def _inside(message: str) -> str | None:
+    """Returns the message that Keras put into another one, or None where it did not."""
+    found = next(filter(None, (pattern.match(message) for pattern in _KERAS)), None)
+    return None if found is None else found[1].strip()
 
 
 def _raised_by_framework(error: BaseException) -> bool:
@@ -122,8 +135,8 @@ def _message(error: BaseException) -> str:
 def _named(error: BaseException) -> str:
     """Returns the name of an exception and the line of its message that tells the most."""
     name, message = type(error).__name__, _message(error)
-    while found := _KERAS.match(message):
-        message = found[1].strip()
+    while (inside := _inside(message)) is not None:
+        message = inside
     if message.startswith(_AUTOGRAPH):
         lines = message.splitlines()
         last = max((place for place, line in enumerate(lines) if _FRAME.match(line)), default=0)

@@ -120,6 +120,7 @@ class Study:
         settings: What it was made with, as plain data.
         test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
         stopped: Why the last search ended, empty while it goes on.
+        code: Digests of the user's files as of the last time that it was begun or resumed, or None.
         limits: What was stated on resume in place of the workflow's own stop rules, as those of `StopRules`.
 
     Raises:
@@ -220,6 +221,7 @@ class Study:
         self.directory: Path | None = None
         self.test: dict[str, Any] | None = None
         self.stopped = ""
+        self.code: dict[str, str] | None = settings.get("about", {}).get("code")
         self.limits: dict[str, Any] = {}
         self._history = self.prior
         self._trials: list[Trial] = []
@@ -467,7 +469,7 @@ class Study:
             InputError: The trial has not failed, or the study is closed.
             JournalError: The journal cannot be written.
         """
-        if number not in self._retriable():
+        if number not in self._failures:
             state = self._trials[number].state.value if 0 <= number < len(self._trials) else "unknown"
             raise InputError(f"trial {number} is {state}: only a trial that has failed can be tried again")
         self._try_again([number])
@@ -486,16 +488,12 @@ class Study:
         """
         numbers = [
             number
-            for number, failure in sorted(self._retriable().items())
+            for number, failure in sorted(self._failures.items())
             if reason.casefold() in failure.reason.casefold() and (kinds is None or failure.kind in kinds)
         ]
         if numbers:
             self._try_again(numbers)
         return [self._trials[number] for number in numbers]
-
-    def _retriable(self) -> dict[int, Failure]:
-        """Returns the failures of trials that there is something to try of."""
-        return {number: failure for number, failure in self._failures.items() if failure != EXHAUSTED}
 
     def _try_again(self, numbers: Sequence[int]) -> None:
         """Records that trials are tried again, and rebuilds what follows from the records."""
@@ -750,7 +748,7 @@ class Study:
         self._running.pop(number, None)
         if trial.configuration or not len(self.space):  # else no configuration was left to try
             self._learn(trial, result)
-        if failure is None:
+        if failure is None or failure == EXHAUSTED:
             self._failures.pop(number, None)
         else:
             self._failures[number] = failure
@@ -973,6 +971,8 @@ class Study:
             self.test = {key: value for key, value in data.items() if key not in ("event", "time")}
         elif event in ("stop", "resume"):
             self.stopped = data.get("reason", "")
+        elif event == "code":
+            self.code = data["files"]
         elif event == "limits":
             self.limits |= {key: value for key, value in data.items() if key in RULES}
 

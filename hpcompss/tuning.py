@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sys
@@ -31,9 +30,10 @@ from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
+from hpcompss.sources import changed_files, code_digests, digest_of
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
-from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
+from hpcompss.study import JOURNAL, LOGS, OF_THE_CODE, WORKFLOW, Study
 from hpcompss.tasks.apart import HERE, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
@@ -60,6 +60,12 @@ LAGS_A_SLOT = 4
 """The lag for each slot where the workflow states none. With trials of lognormal duration (sigma 0.5) 1,920 slots were
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
 
+
+REASONS_TOLD = 5
+"""Failures whose reasons are named where none is the one that is asked for."""
+
+FILES_TOLD = 3
+"""Changed files that are named."""
 
 REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
@@ -144,6 +150,7 @@ def resume(
     model: Any = None,
     function: Any = None,
     data_function: Any = None,
+    retry_failed: bool | str = False,
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
@@ -162,6 +169,8 @@ def resume(
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
         data_function: The Python function that returns the data, where the study was begun with one.
+        retry_failed: Whether to try failed trials again; a text for those whose reason contains it. Where the user's
+            code has changed, those that raised or died are tried again without it, and all while none has completed.
 
     Raises:
         InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
@@ -186,13 +195,89 @@ def resume(
             workflow = workflow.model_copy(update={"engine": workflow.engine.on(name, engine_options)})
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
+        _check_reason(study, retry_failed)
         keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
         with locating(workflow), open_engine(workflow, given, folder, view) as where:
+            _try_failed_again(study, workflow, retry_failed, view)
             _search(workflow, study, where, view, begun)
         return study
+
+
+def _check_reason(study: Study, wanted: bool | str) -> None:
+    """Refuses to try those trials again that failed for a reason for which none did."""
+    if not isinstance(wanted, bool | str):
+        raise InputError("retry_failed is true, false, or a part of the reason for which trials failed")
+    reasons = list(dict.fromkeys(failure.reason for failure in study.failures.values()))
+    if isinstance(wanted, str) and reasons and not any(wanted.casefold() in each.casefold() for each in reasons):
+        told = "; ".join(reasons[:REASONS_TOLD])
+        raise InputError(f"no trial failed with a reason that contains {wanted!r}: there is {told}")
+
+
+def _try_failed_again(study: Study, workflow: Workflow, wanted: bool | str, view: View) -> None:
+    """Makes failed trials wait to be tried again: those that are asked for, or those that changed code may have mended.
+
+    Args:
+        study: The study.
+        workflow: Its workflow.
+        wanted: See `resume`.
+        view: Told which are tried again, and why.
+    """
+    last, failed = study.started - 1, len(study.failures)
+    digests = code_digests(_references(workflow))
+    changed = changed_files(_code_before(study, workflow), digests)
+    if wanted is not False:
+        retried = study.retry_failed("" if wanted is True else wanted)
+        view.say(_trying(len(retried), failed) if retried else "no trial has failed, so none is tried again")
+    elif changed and failed:
+        retried = study.retry_failed(kinds=OF_THE_CODE if study.completed else None)
+        if retried:
+            view.say(f"{_listed(changed)} changed since trial {last}: {_trying(len(retried), failed)}")
+        if len(retried) < failed:
+            view.say(
+                "note: trials that exceeded a limit or had no finite value are not tried again for changed code: "
+                "resume with --retry-failed for that"
+            )
+    elif failed:
+        count = f"{failed} trials have" if failed > 1 else "1 trial has"
+        view.say(f"note: {count} failed; resume with --retry-failed to try again")
+    if digests != study.code:
+        study.note("code", files=digests)
+    study.flush()
+
+
+def _trying(retried: int, failed: int) -> str:
+    if retried < failed:
+        return f"trying {retried} of the {failed} failed trials again"
+    return f"trying the {failed} failed trials again" if failed > 1 else "trying the failed trial again"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns a few names as words."""
+    shown = list(names[:FILES_TOLD])
+    more = [f"{len(names) - len(shown)} more files"] if len(names) > len(shown) else []
+    *most, last = [*shown, *more]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _code_before(study: Study, workflow: Workflow) -> dict[str, str]:
+    """Returns the digests of the user's files when the study was begun or resumed last."""
+    if study.code is not None:
+        return study.code
+    # Studies of earlier versions know the file of the model or function alone.
+    now = code_digests(_references(workflow))
+    about, main = study.settings.get("about", {}), workflow.model or workflow.function
+    if isinstance(main, str) and about.get("module") and (place := main.rpartition(":")[0]) in now:
+        return {**now, place: about["module"]}
+    return now
+
+
+def _references(workflow: Workflow) -> list[Any]:
+    """Returns what a workflow names of the user's code."""
+    data = workflow.data_specification()
+    return [workflow.model, workflow.function, data and data.function]
 
 
 def _printing() -> View:
@@ -394,10 +479,9 @@ def open_engine(
 
 def _luggage(workflow: Workflow) -> Luggage:
     """Returns what workers need that do not see this machine's files."""
-    data = workflow.data_specification()
-    named = (workflow.model, workflow.function, data and data.function)
-    places = [str(each).rpartition(":")[0] for each in named if isinstance(each, str)]
-    return Luggage([Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()], data)
+    places = [str(each).rpartition(":")[0] for each in _references(workflow) if isinstance(each, str)]
+    modules = [Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()]
+    return Luggage(modules, workflow.data_specification())
 
 
 @contextlib.contextmanager
@@ -489,7 +573,12 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         budget=search.trials,
         fidelity=workflow.scheduling(),
         per=workflow.objective.per,
-        about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
+        about={
+            "workflow": workflow.digest,
+            "task": workflow.task,
+            "module": _module_digest(workflow),
+            "code": code_digests(_references(workflow)),
+        },
     )
 
 
@@ -579,5 +668,5 @@ def _module_digest(workflow: Workflow) -> str | None:
     if isinstance(reference, str):
         file = Path(reference.rpartition(":")[0])
         if file.suffix == ".py" and file.is_file():
-            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            return digest_of(file.read_bytes())
     return None

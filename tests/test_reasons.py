@@ -43,6 +43,7 @@ def chained(outer, inner, *, explicit=True):
         (ValueError("nothing follows:"), "ValueError: nothing follows:"),
         (ValueError("!!!"), "ValueError: !!!"),
         (ValueError("\x1b[1mbold\x1b[0m"), "ValueError: bold"),
+        (ValueError("Error encountered:\n\nno labels"), "ValueError: Error encountered: no labels"),
         (InputError("must be a number", key="loss"), "loss: must be a number"),
         (RuntimeError("x" * 2 * REASON_LENGTH), "RuntimeError: " + "x" * (REASON_LENGTH - 14)),
     ],
@@ -153,6 +154,18 @@ def test_a_chain_inside_a_layer(calling):
         raise chained(ValueError("no labels"), KeyError("y"))
 
     assert reason_of(calling(function)) == "ValueError: no labels (KeyError: 'y')"
+
+
+def test_a_layer_that_fails_while_a_model_is_built(keras):
+    class Halve(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs.no_such_method()
+
+    error = raised(Halve(), keras.Input((3,)))
+    assert str(error).startswith("Could not automatically infer the output shape") or "Halve.call()" in str(error)
+    assert reason_of(error).startswith("AttributeError: '")
+    assert reason_of(error).endswith("object has no attribute 'no_such_method'")
+    assert reason_of(pickle.loads(pickle.dumps(error))) == reason_of(error)
 
 
 def test_a_layer_that_does_not_fit_its_inputs(keras):
