@@ -163,7 +163,18 @@ def _best(options: argparse.Namespace) -> int:
     study = Study.load(options.directory)
     if options.json:
         plain = as_plain(study, trials=False)
-        wanted = ("metric", "direction", "best", "test", "model", "ensemble", "objectives", "front", "hypervolume")
+        wanted = (
+            "metric",
+            "direction",
+            "best",
+            "notes",
+            "test",
+            "model",
+            "ensemble",
+            "objectives",
+            "front",
+            "hypervolume",
+        )
         _print_json({key: plain[key] for key in wanted if key in plain})
     else:
         show_result(study, make_console(sys.stdout))

@@ -41,7 +41,7 @@ from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.tasks.train import model_path
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, Resources, Trial
-from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
+from hpcompss.workflow import RULES, WorkerRange, Workflow, engine_settings, load_workflow, make_workflow
 
 __all__ = [
     "UserCodeError",
@@ -84,7 +84,7 @@ def tune(
     *,
     settings: Sequence[str] = (),
     study: str | os.PathLike[str] | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | Mapping[str, Any] | None = None,
     view: View | None = None,
     **sections: Any,
 ) -> Study:
@@ -95,7 +95,8 @@ def tune(
             objective="val_accuracy", search={"trials": 20})``.
         settings: ``key=value`` settings that override a workflow file's, such as ``"search.trials=20"``.
         study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
-        engine: Where to run, in place of what the workflow says; it stays open.
+        engine: Where to run: an engine, which stays open, or the workflow's section ``engine``, such as ``"local"`` or
+            ``{"name": "local", "workers": 2}``, whose settings override a workflow file's.
         view: Watches the search; by default what happens is printed. `View` itself shows nothing.
         **sections: The sections of a workflow.
 
@@ -107,13 +108,16 @@ def tune(
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
     begun = clock.monotonic()
+    given = engine if isinstance(engine, Engine) else None
+    stated = {} if engine is None or given is not None else engine_settings(engine)
     if workflow is None:
-        checked = make_workflow(sections)
+        checked = make_workflow({**sections, "engine": stated or None})
     elif sections:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
-    if engine is None:
+        checked = _on_engine(checked, stated)
+    if given is None:
         follow(checked.engine.name)
     view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
@@ -123,7 +127,7 @@ def tune(
     with (
         _removing_unused(folder, made_here),
         locating(checked),
-        open_engine(checked, engine, folder, view) as where,
+        open_engine(checked, given, folder, view) as where,
         _new_study(checked, find_space(checked, where, view), folder, where) as made,
     ):
         view.say(f"study: {folder}")
@@ -144,7 +148,7 @@ def resume(
     target: float | None = None,
     patience: int | None = None,
     min_improvement: float | None = None,
-    engine: Engine | str | None = None,
+    engine: Engine | str | Mapping[str, Any] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     view: View | None = None,
     model: Any = None,
@@ -163,7 +167,8 @@ def resume(
         patience: How many finished trials in a row may bring no better value, in place of what its workflow says.
         min_improvement: The expected improvement below which a further trial is not worth it, in place of what its
             workflow says.
-        engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
+        engine: Where to run, in place of what the workflow says: an engine, which stays open, or its name, or settings
+            of the section ``engine``.
         engine_options: Settings of the section ``engine``, such as ``{"workers": 4}``, in place of the workflow's.
         view: Watches the search; by default what happens is printed.
         model: The Python object, where the study was begun with one.
@@ -180,8 +185,11 @@ def resume(
     """
     begun = clock.monotonic()
     folder = Path(directory)
-    if mpi_rank() and (engine is None or isinstance(engine, str)):
-        follow(engine or load_workflow(folder / WORKFLOW).engine.name)
+    given = engine if isinstance(engine, Engine) else None
+    stated_engine = {} if engine is None or given is not None else engine_settings(engine)
+    stated_engine |= engine_options or {}
+    if mpi_rank() and given is None:
+        follow(stated_engine.get("name") or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)
@@ -190,20 +198,26 @@ def resume(
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
-        if isinstance(engine, str) or engine_options:
-            name = engine if isinstance(engine, str) else workflow.engine.name
-            workflow = workflow.model_copy(update={"engine": workflow.engine.on(name, engine_options)})
+        workflow = _on_engine(workflow, stated_engine)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         _check_reason(study, retry_failed)
         keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
-        given = None if isinstance(engine, str) else engine
         with locating(workflow), open_engine(workflow, given, folder, view) as where:
             _try_failed_again(study, workflow, retry_failed, view)
             _search(workflow, study, where, view, begun)
         return study
+
+
+def _on_engine(workflow: Workflow, settings: Mapping[str, Any]) -> Workflow:
+    """Returns a workflow with other settings of its engine. Raises `InputError` where they do not fit each other."""
+    if not settings:
+        return workflow
+    others = {key: value for key, value in settings.items() if key != "name"}
+    name = settings.get("name") or workflow.engine.name
+    return workflow.model_copy(update={"engine": workflow.engine.on(name, others)})
 
 
 def _check_reason(study: Study, wanted: bool | str) -> None:

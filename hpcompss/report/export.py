@@ -10,6 +10,7 @@ from typing import Any
 from hpcompss.drafts import whole
 from hpcompss.graph import BEST_MODEL
 from hpcompss.journal import finite, read_journal, undone_by_retries
+from hpcompss.report.edges import edges
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
@@ -58,6 +59,7 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         },
         "stopped": study.stopped,
         "best": trial_as_plain(study.best) if study.feasible else None,
+        "notes": edges(study),
         "test": study.test,
         "model": _model(study, BEST_MODEL),
         "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
