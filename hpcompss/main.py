@@ -658,9 +658,14 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials the study shall have in all")
     parser.add_argument(
-        "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
+        "--time",
+        metavar="TIME",
+        type=_duration,
+        help="start no new trial after this time from the first one's start (such as 10m)",
     )
-    parser.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
+    parser.add_argument(
+        "--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time from now"
+    )
     parser.add_argument("--target", metavar="VALUE", type=_figure, help="stop when the objective reaches this value")
     parser.add_argument(
         "--patience", metavar="K", type=_positive, help="stop when the last K trials brought no better value"

@@ -30,8 +30,8 @@ class StopRules:
 
     Attributes:
         trials: How many trials the study shall have in all.
-        seconds: After how long no new trial starts.
-        deadline: After how many seconds the running trials are ended, too.
+        seconds: After how long no new trial starts, counted from the start of the first one of a run.
+        deadline: After how many seconds the running trials are ended, too, counted from the start of the program.
         target: The value of the (first) objective that is good enough.
         patience: How many finished trials in a row, failed ones too, may bring no better value; where there are several
             objectives, none that joins the front.

@@ -541,7 +541,7 @@ class Study:
         Args:
             function: Called on a worker with a configuration; returns the objective or a mapping of metrics.
             trials: How many trials the study shall have in all, those before this call included.
-            time: Seconds after which no new trial starts.
+            time: Seconds from the start of the first trial of this call after which no new one starts.
             target: The value that is good enough.
             patience: How many finished trials in a row may bring no better value.
             min_improvement: The expected improvement below which a further trial is not worth it.

@@ -161,7 +161,8 @@ def resume(
     Args:
         directory: The study's folder.
         trials: How many trials the study shall have in all, in place of what its workflow says.
-        time: Seconds from now after which no new trial starts, in place of what its workflow says.
+        time: Seconds from the start of the first trial of this run after which no new one starts, in place of what its
+            workflow says.
         deadline: Seconds from now after which running trials are ended, too, in place of what its workflow says.
         target: The value that is good enough, in place of what its workflow says.
         patience: How many finished trials in a row may bring no better value, in place of what its workflow says.
@@ -335,7 +336,7 @@ def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun:
     """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends.
 
     Args:
-        begun: When the time limits began to count (`time.monotonic` seconds).
+        begun: When the deadline began to count (`time.monotonic` seconds).
     """
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
