@@ -14,8 +14,9 @@ from typing import Any
 
 __all__ = ["changed_files", "code_digests", "digest_of", "python_files"]
 
-DYNAMIC = ("__import__", "exec", "import_module", "importlib", "run_path", "runpy")
-"""Names by which a module imports what cannot be read from its text."""
+DYNAMIC_MODULES = {"imp", "importlib", "pkgutil", "runpy"}
+DYNAMIC_FUNCTIONS = {"__import__", "exec"}
+"""What a module uses that imports others by names which cannot be read from its text."""
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -153,5 +154,5 @@ def _imports(file: Path) -> tuple[set[str], bool]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(str(node.module).partition(".")[0])  # a relative one is of a package, all files of which count
         elif isinstance(node, ast.Name):
-            is_dynamic = is_dynamic or node.id in DYNAMIC
-    return names, is_dynamic
+            is_dynamic = is_dynamic or node.id in DYNAMIC_FUNCTIONS
+    return names, is_dynamic or bool(names & DYNAMIC_MODULES)

@@ -48,7 +48,9 @@ def test_a_folder_that_is_no_package_is_imported_too(project):
     assert names(project, f"{project}/search.py:go") == {"search.py", "plain/load.py"}
 
 
-@pytest.mark.parametrize("line", ["importlib.import_module(name)", "__import__(name)", "exec(open(name).read())"])
+@pytest.mark.parametrize(
+    "line", ["import importlib.util", "from runpy import run_path", "__import__(name)", "exec(open(name).read())"]
+)
 def test_a_file_that_imports_by_a_computed_name_counts_with_its_whole_folder(project, line):
     (project / "search.py").write_text(line)
     assert names(project, f"{project}/search.py:go") == {*IMPORTED, "search.py"}
