@@ -398,8 +398,9 @@ class Chain:
     def submit(self, number: int) -> TrialTasks:
         """Submits the tasks of a trial. The numbers of the trials that have not finished must come in order."""
         self._catch_up(number)
-        stage = self._study.trials[number].stage
-        state = self._suggest(None)
+        trial = self._study.trials[number]
+        stage = trial.stage
+        state = self._suggest(trial.configuration or None)  # one that failed before is tried again as it was
         tasks = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
         budget = None if self._brackets is None else self._brackets.budget(stage)
         record = self._engine.submit(reduce_trial, state, tasks.record, budget, resources=self._light, light=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hpcompss.errors import InputError, nearest
+from hpcompss.reasons import one_line, printable, reason_of
 
 __all__ = [
     "UNNAMED",
@@ -35,9 +36,6 @@ __all__ = [
 
 UNNAMED = "value"
 """The objective's name where the user gave it none."""
-
-REASON_LENGTH = 500
-"""Characters of an error's message that go into the one-line reason."""
 
 Value: TypeAlias = int | float | str | bool
 """What a hyper-parameter can be."""
@@ -118,8 +116,8 @@ class Failure:
     traceback: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("reason", "traceback"):
-            object.__setattr__(self, name, _printable(getattr(self, name)))
+        object.__setattr__(self, "reason", printable(one_line(self.reason)))
+        object.__setattr__(self, "traceback", printable(self.traceback))
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -128,28 +126,12 @@ class Failure:
         while trace is not None and _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents:
             trace = trace.tb_next
         text = "".join(traceback.TracebackException(type(error), error, trace).format())
-        return cls(FailureKind.EXCEPTION, _one_line(error), text)
+        return cls(FailureKind.EXCEPTION, reason_of(error), text)
 
     @classmethod
     def cancelled(cls, reason: str = "it was cancelled") -> Failure:
         """Returns what a cancelled task gives for a result."""
         return cls(FailureKind.CANCELLED, reason)
-
-
-def _one_line(error: BaseException) -> str:
-    try:
-        lines = str(error).strip().splitlines()
-    except Exception:
-        lines = []  # an error whose __str__ fails is still an error
-    name = type(error).__name__
-    return f"{name}: {lines[0]}"[:REASON_LENGTH] if lines else name
-
-
-def _printable(text: str) -> str:
-    """Returns a text without what upsets a terminal (its control codes) or UTF-8 (file names that are no text)."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 _PACKAGE = Path(__file__).resolve().parent

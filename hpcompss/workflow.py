@@ -40,7 +40,7 @@ from hpcompss.training.job import INFERENCE, PARAMETERS, EarlyStopping
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
 
-__all__ = ["Workflow", "load_workflow", "make_workflow"]
+__all__ = ["Workflow", "engine_settings", "load_workflow", "make_workflow"]
 
 Path_ = tuple[str | int, ...]
 """Where a setting stands in the file: its keys and list positions from the top."""
@@ -294,6 +294,35 @@ class ResourcesSection(_Section):
         return self
 
 
+def engine_settings(engine: object) -> dict[str, Any]:
+    """Returns the settings of the section ``engine`` that a name or a mapping stands for.
+
+    Raises:
+        InputError: It is neither, or has a key or a kind of value that the section does not have.
+    """
+    if isinstance(engine, str):
+        return {"name": engine}
+    if not isinstance(engine, Mapping):
+        what = f"the class {engine.__name__}: call it" if isinstance(engine, type) else f"{_kind(engine)}"
+        raise InputError(f"must be a name, a mapping of settings, or an engine, not {what}", key="engine")
+    known = list(EngineSection.model_fields)
+    for key, value in engine.items():
+        if key not in known:
+            shown = f"{key!r}; {nearest(key, known)}" if isinstance(key, str) else _kind(key)
+            raise InputError(f"unknown key {shown}", key="engine")
+        if key == "name" and not isinstance(value, str):
+            raise InputError(f"must be text, not {_kind(value)}", key="engine.name")
+        if not isinstance(value, str | int | float | Mapping | None):
+            raise InputError(f"must be text, a number or a mapping, not {_kind(value)}", key=f"engine.{key}")
+    return dict(engine)
+
+
+def _kind(value: object) -> str:
+    """Returns what something is, without what it holds: ``a list``, ``an Engine``."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 ENGINE_OPTIONS = {
     "local": ("gpus",),
     "compss": ("resources", "gpu_shares", "address", "port", "shared"),
@@ -374,10 +403,7 @@ class EngineSection(_Section):
         try:
             return EngineSection(**{"name": engine, "workers": workers, **stated, **(settings or {})})
         except ValidationError as error:
-            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            raise InputError(
-                f"what was stated for the engine {engine} does not fit it: {reason}", key="engine"
-            ) from None
+            raise _first_error(error, _Source(None), ("engine",)) from None
 
     def options(self) -> dict[str, Any]:
         """Returns what is stated for this engine alone."""
@@ -953,9 +979,9 @@ _PHRASES = {
 }
 
 
-def _first_error(error: ValidationError, source: _Source) -> InputError:
-    """Returns the first of pydantic's errors, by its place in the file, as one sentence."""
-    errors = [(_setting(each["loc"]), each) for each in error.errors(include_url=False)]
+def _first_error(error: ValidationError, source: _Source, section: Path_ = ()) -> InputError:
+    """Returns the first of pydantic's errors, by its place in the file, as one sentence; of a section or of all."""
+    errors = [(_setting((*section, *each["loc"])), each) for each in error.errors(include_url=False)]
 
     def rank(entry: tuple[Path_, Any]) -> tuple[bool, int, int]:
         # What is missing comes last: it may only seem so for the fault of another.

@@ -20,6 +20,7 @@ from rich.text import Text
 from hpcompss.engines.base import Future
 from hpcompss.graph import BEST_MODEL
 from hpcompss.loop import INTERRUPTED, Snapshot, View
+from hpcompss.report.edges import edges
 from hpcompss.report.export import front_model
 from hpcompss.study import Study
 from hpcompss.tasks.finalize import ENSEMBLE
@@ -316,6 +317,8 @@ def show_result(study: Study, console: Console) -> None:
         width = max((len(name) for name in best.configuration), default=0)
         for name, value in best.configuration.items():
             say(f"  {name:<{width}}  {value}")
+        for sentence in edges(study):
+            say(f"note: {sentence}")
         _show_test(study, say)
         _show_front(study, console)
     _show_budgets(study, say)

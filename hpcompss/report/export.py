@@ -9,7 +9,8 @@ from typing import Any
 
 from hpcompss.drafts import whole
 from hpcompss.graph import BEST_MODEL
-from hpcompss.journal import finite, read_journal
+from hpcompss.journal import finite, read_journal, undone_by_retries
+from hpcompss.report.edges import edges
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
@@ -58,6 +59,7 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         },
         "stopped": study.stopped,
         "best": trial_as_plain(study.best) if study.feasible else None,
+        "notes": edges(study),
         "test": study.test,
         "model": _model(study, BEST_MODEL),
         "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
@@ -87,8 +89,10 @@ def _feasibility(study: Study, trial: Trial) -> dict[str, bool]:
 def _curves(study: Study) -> dict[int, Any]:
     """Returns the learning curves of trials by number, which are in the journal alone, a part a stage."""
     curves: dict[int, dict[str, list[float | None]]] = {}
-    for record in () if study.directory is None else read_journal(study.directory / JOURNAL):
-        if "curves" in record:
+    records = [] if study.directory is None else list(read_journal(study.directory / JOURNAL))
+    undone = undone_by_retries(records)
+    for place, record in enumerate(records, start=1):
+        if "curves" in record and place not in undone:
             before = curves.setdefault(record["number"], {})
             for name, part in record["curves"].items():
                 begin = max(0, int(record.get("budget", 0)) - len(part))

@@ -51,13 +51,27 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
                 keras.backend.clear_session()
 
             found = discover(declare)
+            warnings = found.warnings
             if not overrides_fit(hypermodel):
                 _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
-        return Inspection(found.space, found.warnings)
+                if data.validation is not None:
+                    warnings += _training_metrics(job)
+        return Inspection(found.space, warnings)
     except HpcompssError as error:
         return error
     except Exception as error:
         return failure_of(error)
+
+
+def _training_metrics(job: Job) -> tuple[str, ...]:
+    """Returns a warning for each objective that Keras measures on the data that the model is trained on."""
+    names = [each.metric for each in job.objectives]
+    return tuple(
+        f"{name} is measured on the training data, where a model that overfits does best: "
+        f"the objective val_{name} is measured on the validation data"
+        for name in names
+        if not name.startswith("val_") and name not in (PARAMETERS, INFERENCE)
+    )
 
 
 def _check_metric(keras: Any, job: Job, model: Any, sample: Examples) -> None:

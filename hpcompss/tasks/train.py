@@ -172,7 +172,7 @@ def _train_from(
         data = data.open()
         training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
-        if (oversized := job.oversized(model, training[0])) is not None:
+        if (oversized := job.oversized(model, None if training.is_stream else training.x)) is not None:
             return oversized
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, data.validation),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss import progress
-from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
+from hpcompss.errors import InputError, MissingExtraError, nearest
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.checkpoint import (
@@ -561,15 +561,8 @@ def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParamet
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Returns what a trial raised; of TensorFlow's errors, whose first line says nothing, with the one that does."""
-    failure = Failure.of(error)
-    if isinstance(error, HpcompssError):
-        return dataclasses.replace(failure, reason=str(error))
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("[[", "File "))]
-    if len(lines) < 2 or not lines[0].endswith("execution error:"):
-        return failure
-    return dataclasses.replace(failure, reason=f"{type(error).__name__}: {lines[-1]}")
+    """Returns what a trial raised."""
+    return Failure.of(error)
 
 
 def inference_milliseconds(model: Any, sample: Any) -> float:
