@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
+import signal
 import sys
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import strftime
 from typing import Any
@@ -17,6 +20,7 @@ from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_engine, mpi_rank
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
+from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import (
     FunctionGraph,
@@ -32,15 +36,16 @@ from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
 from hpcompss.space.space import Space
+from hpcompss.space.tracing import Killed
 from hpcompss.stopping import StopRules
 from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
 from hpcompss.tasks.apart import HERE, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
-from hpcompss.tasks.inspect_model import Inspection, inspect_model
+from hpcompss.tasks.inspect_model import Inspection, inspect_model, prepare_data
 from hpcompss.tasks.train import model_path
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure, Resources, Trial
+from hpcompss.trial import Failure, FailureKind, Resources, Trial
 from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
 
 __all__ = [
@@ -60,6 +65,9 @@ LAGS_A_SLOT = 4
 """The lag for each slot where the workflow states none. With trials of lognormal duration (sigma 0.5) 1,920 slots were
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
 
+
+MOST_KILLED = 10
+"""How many configurations may end the process of an inspection, which takes some seconds each."""
 
 REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
@@ -215,11 +223,7 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
         _check_function(workflow, engine)
         return workflow.parameters()
     with view.working("reading the data and finding the space of the model"):
-        future = engine.submit(inspect_model, _job(workflow, 0), resources=unlimited(resources))
-        for _ in range(min(workflow.search.trials or 1000, engine.capacity(unlimited(resources))) - 1):
-            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
-        engine.wait([future])
-    found = future.result()
+        found = _inspect(workflow, engine, resources)
     if isinstance(found, Inspection):
         view.say(f"data: {found.data}")
         for warning in found.warnings:
@@ -230,6 +234,57 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     if isinstance(found, HpcompssError):
         raise found
     raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
+
+
+def _inspect(workflow: Workflow, engine: Engine, resources: Resources) -> Inspection | HpcompssError | Failure:
+    """Inspects the model in processes of their own, under a trial's limits.
+
+    Where a configuration ends such a process, inspection begins again without it. The time limit holds for each call
+    of the user's code. Data that take more memory to read than a trial may have are read before, without that limit:
+    trials map what was read.
+    """
+    job = _job(workflow, 0)
+    limited = replace(resources, time_limit=None, single_use=True)
+    killed: list[Killed] = []
+    is_prepared = False
+    for attempt in itertools.count():
+        future = engine.submit(inspect_model, job, tuple(killed), resources.time_limit, resources=limited)
+        for _ in range(0 if attempt else min(workflow.search.trials or 1000, engine.capacity(limited)) - 1):
+            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
+        engine.wait([future])
+        found: Inspection | HpcompssError | Failure = future.result()
+        step = future.progress
+        if not isinstance(found, Failure) or found.kind not in (FailureKind.MEMORY, FailureKind.DIED):
+            break
+        if call := int(step.get("call", 0)):
+            if call in {each.call for each in killed}:
+                break
+            killed.append(Killed(call, int(step.get("declared", 0)), _why_killed(found, resources)))
+            if len(killed) > MOST_KILLED:
+                raise InputError(
+                    f"more than {MOST_KILLED} configurations of build(hp) could not be built, the last of which "
+                    f"{killed[-1].reason}: give build(hp) narrower ranges, or raise the limits of trials",
+                    key="resources",
+                )
+        elif step.get("reading") and not is_prepared:
+            preparation = engine.submit(prepare_data, job, resources=replace(limited, memory=None))
+            engine.wait([preparation])
+            problem: HpcompssError | Failure | None = preparation.result()
+            if problem is not None:
+                return problem
+            is_prepared = True
+        else:
+            break
+    return found
+
+
+def _why_killed(failure: Failure, resources: Resources) -> str:
+    """Returns what happened to a configuration that ended the process of its inspection."""
+    if failure.kind is FailureKind.MEMORY:
+        return f"is too large to build within resources.memory ({size(resources.memory or 0)})"
+    if resources.time_limit is not None and f"signal {int(signal.SIGALRM)} " in failure.reason:
+        return f"takes longer to build than resources.time_limit ({resources.time_limit:g} s)"
+    return f"cannot be built ({failure.reason})"
 
 
 def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun: float) -> None:
@@ -296,7 +351,7 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
             reads=[model_path(folder, number) for number in sorted(numbers)],
-            resources=unlimited(workflow.trial_resources),
+            resources=_for_models(workflow, engine, max(1 + refit, len(members))),
         )
         engine.wait([future])
     scores = future.result()
@@ -320,6 +375,18 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         told["ensemble"] = {"members": scores.members, "metrics": scores.ensemble}
     study.note("test", **told)
     study.flush()
+
+
+def _for_models(workflow: Workflow, engine: Engine, models: int) -> Resources:
+    """Returns what the final task may use, which holds several models at once: as much memory as so many trials.
+
+    It runs alone, so what all trials together had is free; it is a single trial's where no worker has more.
+    """
+    resources = replace(workflow.trial_resources, time_limit=None)
+    if resources.memory is None:
+        return resources
+    shares = (replace(resources, memory=count * resources.memory) for count in range(models, 1, -1))
+    return next((each for each in shares if engine.capacity(each)), resources)
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:
@@ -434,7 +501,8 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
 
 def _check_function(workflow: Workflow, engine: Engine) -> None:
     """Refuses a function whose module does not import."""
-    future = engine.submit(check_function, workflow.function, resources=unlimited(workflow.trial_resources))
+    resources = replace(workflow.trial_resources, time_limit=None)
+    future = engine.submit(check_function, workflow.function, resources=resources)
     engine.wait([future])
     found = future.result()
     if isinstance(found, HpcompssError):

@@ -81,7 +81,9 @@ class Plan:
             "predicted": finite([vars(each) for each in self.predicted]),
             "predicted_seconds": self.seconds,
             "time_left": self.time_left,
-            "resources": {key: value for key, value in vars(resources).items() if value is not None},
+            "resources": {
+                key: value for key, value in vars(resources).items() if value is not None and value is not False
+            },
             "at_once": self.slots,
         }
 

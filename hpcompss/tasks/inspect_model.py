@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpcompss import progress
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
-from hpcompss.space.tracing import HyperParameters, discover
+from hpcompss.space.tracing import HyperParameters, Killed, discover
 from hpcompss.training.data import Examples, describe, load_data_once, load_folds
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
 from hpcompss.trial import Failure
 
-__all__ = ["Inspection", "inspect_model"]
+__all__ = ["Inspection", "inspect_model", "prepare_data"]
 
 SAMPLES = 8
 """How many samples a model is tried on."""
@@ -36,14 +39,22 @@ class Inspection:
     warnings: tuple[str, ...]
 
 
-def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
+def inspect_model(
+    job: Job, killed: Sequence[Killed] = (), time_limit: float | None = None
+) -> Inspection | HpcompssError | Failure:
     """Returns what there is to know of a study's model; what is wrong with it comes back as data.
+
+    It publishes its step, so that the master knows what the end of its process is due to: ``reading=1`` while it reads
+    the data, then ``call`` and ``declared``, as `discover` tells its watch.
 
     Args:
         job: What the study's trials share.
+        killed: The calls of the user's code that ended earlier inspections.
+        time_limit: Seconds after which a call of the user's code ends this process, or None for no limit.
     """
     try:
         hypermodel = load_hypermodel(job)
+        _tell(reading=1)
         data = load_data_once(job.data)
         about = describe(data)
         if job.folds is not None:
@@ -52,17 +63,59 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
         with keras_session(job.seed) as keras:
 
             def declare(hp: HyperParameters) -> None:
-                declare_all(keras, job, hypermodel, hp, sample)
+                with _deadline(time_limit):
+                    declare_all(keras, job, hypermodel, hp, sample)
                 keras.backend.clear_session()
 
-            found = discover(declare)
-            if not overrides_fit(hypermodel):
-                _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
+            found = discover(declare, killed, lambda call, declared: _tell(call=call, declared=declared))
+            check = found.calls + 1
+            if not overrides_fit(hypermodel) and check not in {each.call for each in killed}:
+                _tell(call=check)
+                hp = HyperParameters(found.working)
+                with _deadline(time_limit):
+                    _check_metric(keras, job, declare_all(keras, job, hypermodel, hp, sample), sample)
         return Inspection(found.space, about, found.warnings)
     except HpcompssError as error:
         return error
     except Exception as error:
         return failure_of(error)
+
+
+def prepare_data(job: Job) -> HpcompssError | Failure | None:
+    """Reads a study's data into this machine's cache; returns why it cannot be read, as data, or None.
+
+    Args:
+        job: What the study's trials share.
+    """
+    try:
+        load_data_once(job.data)
+        if job.folds is not None:
+            load_folds(job.data, job.folds)
+    except HpcompssError as error:
+        return error
+    except Exception as error:
+        return failure_of(error)
+    return None
+
+
+def _tell(**step: float) -> None:
+    progress.publish(**step)
+    progress.flush()
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None) -> Iterator[None]:
+    """Ends this process by SIGALRM where the ``with`` takes longer, whatever library's code it hangs in."""
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _check_metric(keras: Any, job: Job, model: Any, sample: Examples) -> None:
