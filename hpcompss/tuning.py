@@ -31,6 +31,7 @@ from hpcompss.graph import (
     submit_with_files,
     unlimited,
 )
+from hpcompss.importing import refuse_search
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
@@ -108,6 +109,7 @@ def tune(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
     if workflow is None:
         checked = make_workflow(sections)
@@ -177,6 +179,7 @@ def resume(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
     folder = Path(directory)
     if mpi_rank() and (engine is None or isinstance(engine, str)):
@@ -220,7 +223,8 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
     if workflow.function is not None:
-        _check_function(workflow, engine)
+        for warning in _check_function(workflow, engine):
+            view.say(f"warning: {warning}")
         return workflow.parameters()
     with view.working("reading the data and finding the space of the model"):
         found = _inspect(workflow, engine, resources)
@@ -499,16 +503,17 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
         raise InputError("no worker can run such a trial: lower what it asks for", key="resources")
 
 
-def _check_function(workflow: Workflow, engine: Engine) -> None:
-    """Refuses a function whose module does not import."""
+def _check_function(workflow: Workflow, engine: Engine) -> Sequence[str]:
+    """Refuses a function whose module does not import; returns what the user should know of it."""
     resources = replace(workflow.trial_resources, time_limit=None)
     future = engine.submit(check_function, workflow.function, resources=resources)
     engine.wait([future])
-    found = future.result()
+    found: HpcompssError | Failure | Sequence[str] = future.result()
     if isinstance(found, HpcompssError):
         raise found
     if isinstance(found, Failure):
         raise UserCodeError(f"the function {_reference(workflow.function)} cannot be imported", found)
+    return found
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpcompss import progress
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.loading import import_notes
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, Killed, discover
 from hpcompss.training.data import Examples, describe, load_data_once, load_folds
@@ -74,7 +75,7 @@ def inspect_model(
                 hp = HyperParameters(found.working)
                 with _deadline(time_limit):
                     _check_metric(keras, job, declare_all(keras, job, hypermodel, hp, sample), sample)
-        return Inspection(found.space, about, found.warnings)
+        return Inspection(found.space, about, (*import_notes(job.model), *found.warnings))
     except HpcompssError as error:
         return error
     except Exception as error:
