@@ -45,6 +45,7 @@ from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model, prepare_data
 from hpcompss.tasks.train import model_path
+from hpcompss.training.backends import chosen_backend, stated_backend, using_backend
 from hpcompss.training.job import Job
 from hpcompss.trial import Failure, FailureKind, Resources, Trial
 from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
@@ -187,6 +188,7 @@ def resume(
     view = view or _printing()
     with Study.resume(folder) as study:
         workflow = _workflow_of(folder, study, model, function, data_function)
+        backend = _backend_of(study)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
         stated.check_objectives(len(study.objectives))
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
@@ -201,7 +203,7 @@ def resume(
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
-        with locating(workflow), open_engine(workflow, given, folder, view) as where:
+        with locating(workflow), open_engine(workflow, given, folder, view, backend) as where:
             _search(workflow, study, where, view, begun)
         return study
 
@@ -420,6 +422,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         repeats=workflow.training.repeats,
         fold_stopping=workflow.training.fold_stopping,
         kept=workflow.training.ensemble or 1,
+        backend=chosen_backend(),
     )
 
 
@@ -432,7 +435,11 @@ def _graph(workflow: Workflow, study: Study) -> TrialGraph:
 
 @contextlib.contextmanager
 def open_engine(
-    workflow: Workflow, given: Engine | None = None, folder: Path | None = None, view: View | None = None
+    workflow: Workflow,
+    given: Engine | None = None,
+    folder: Path | None = None,
+    view: View | None = None,
+    backend: str | None = None,
 ) -> Iterator[Engine]:
     """Gives the engine that a workflow asks for, closed at the end; one that is given instead stays open.
 
@@ -441,10 +448,18 @@ def open_engine(
         given: An engine to use instead.
         folder: The study's, where the workers' output is kept.
         view: Shows what the engine tells of its workers.
+        backend: The backend of Keras that workers use; None for this process's.
     """
-    if given is not None:
-        yield given
-        return
+    with contextlib.nullcontext() if workflow.model is None else using_backend(backend or chosen_backend()):
+        if given is not None:
+            yield given
+            return
+        with _made_engine(workflow, folder, view) as made:
+            yield made
+
+
+@contextlib.contextmanager
+def _made_engine(workflow: Workflow, folder: Path | None, view: View | None) -> Iterator[Engine]:
     section = workflow.engine.on(chosen_engine(workflow.engine.name))
     workers: Any = None if section.workers == "auto" else section.workers
     if isinstance(workers, WorkerRange):
@@ -562,8 +577,29 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         budget=search.trials,
         fidelity=workflow.scheduling(),
         per=workflow.objective.per,
-        about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
+        about={
+            "workflow": workflow.digest,
+            "task": workflow.task,
+            "module": _module_digest(workflow),
+            **({} if workflow.model is None else {"backend": chosen_backend()}),
+        },
     )
+
+
+def _backend_of(study: Study) -> str | None:
+    """Returns the backend of Keras that a study was begun with, None where it names none.
+
+    Raises:
+        InputError: This process was told to use another one.
+    """
+    begun: str | None = study.settings.get("about", {}).get("backend")
+    stated = stated_backend()
+    if begun is not None and stated not in (None, begun):
+        raise InputError(
+            f"the study was begun with KERAS_BACKEND={begun}, not {stated}: go on with that one, or run its workflow "
+            "as a new study"
+        )
+    return begun
 
 
 def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:

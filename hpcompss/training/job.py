@@ -57,6 +57,7 @@ class Job:
             not train one.
         fold_stopping: Whether a configuration that is clearly beaten after some folds is not trained on the rest.
         kept: Of how many trials, the best ones, the models are kept.
+        backend: Keras's backend, or None for that of each worker.
     """
 
     model: Any
@@ -75,6 +76,7 @@ class Job:
     fold: int | None = None
     fold_stopping: bool = True
     kept: int = 1
+    backend: str | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
