@@ -16,8 +16,9 @@ from hpcompss.loop import View
 from hpcompss.space import Choice, Space
 from hpcompss.space.tracing import Killed
 from hpcompss.tasks.inspect_model import Inspection, _deadline
+from hpcompss.tasks.read_data import DataSummary
 from hpcompss.trial import Failure, FailureKind, Resources
-from hpcompss.tuning import UserCodeError, _inspect, _why_killed, find_space
+from hpcompss.tuning import UserCodeError, _inspect, _why_killed, find_space, read_data_once
 from hpcompss.workflow import make_workflow
 from tests.keras_jobs import keras_cache
 
@@ -102,16 +103,21 @@ def inspected(*outcomes: Any) -> tuple[Any, Scripted]:
     return _inspect(stated, engine, stated.trial_resources), engine  # type: ignore[arg-type]
 
 
-def test_data_that_need_more_memory_to_read_are_read_without_the_limit() -> None:
-    done = Inspection(Space([Choice("rate", [0.1, 0.01])]), "digits", ())
-    found, engine = inspected((TOO_MUCH, {"reading": 1}), (None, {}), (done, {}))
+def test_data_are_read_without_the_limits_in_a_process_of_their_own() -> None:
+    engine = Scripted((DataSummary("digits", "abc"), {}))
+    stated = workflow(model=f"{MODELS}:build", search={"trials": 2}, resources={"memory": "2GB", "time_limit": 60})
+    assert read_data_once(stated, engine, View()) == "abc"  # type: ignore[arg-type]
+    ((name, _, asked),) = engine.asked
+    assert (name, asked) == ("read_data", Resources(single_use=True))
+
+
+def test_inspection_has_the_limits_of_a_trial() -> None:
+    done = Inspection(Space([Choice("rate", [0.1, 0.01])]), ())
+    found, engine = inspected((done, {}))
     assert found is done
-    assert [(name, asked.memory, asked.single_use) for name, _, asked in engine.asked] == [
-        ("inspect_model", 2 * 10**9, True),
-        ("prepare_data", None, True),
-        ("inspect_model", 2 * 10**9, True),
-    ]
-    assert engine.asked[0][1][1:] == ((), 60)
+    ((name, arguments, asked),) = engine.asked
+    assert (name, asked) == ("inspect_model", Resources(memory=2 * 10**9, single_use=True))
+    assert arguments[1:] == ((), 60)
 
 
 def test_a_module_that_needs_more_memory_is_not_tried_again() -> None:

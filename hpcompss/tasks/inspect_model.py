@@ -13,13 +13,13 @@ from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import import_notes
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, Killed, discover
-from hpcompss.training.data import Examples, describe, load_data_once, load_folds
+from hpcompss.training.data import Examples, load_data_once
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
 from hpcompss.trial import Failure
 
-__all__ = ["Inspection", "inspect_model", "prepare_data"]
+__all__ = ["Inspection", "inspect_model"]
 
 SAMPLES = 8
 """How many samples a model is tried on."""
@@ -31,12 +31,10 @@ class Inspection:
 
     Attributes:
         space: What may vary.
-        data: The data set in one line.
         warnings: What the user should know.
     """
 
     space: Space
-    data: str
     warnings: tuple[str, ...]
 
 
@@ -45,8 +43,8 @@ def inspect_model(
 ) -> Inspection | HpcompssError | Failure:
     """Returns what there is to know of a study's model; what is wrong with it comes back as data.
 
-    It publishes its step, so that the master knows what the end of its process is due to: ``reading=1`` while it reads
-    the data, then ``call`` and ``declared``, as `discover` tells its watch.
+    It publishes ``call`` and ``declared``, as `discover` tells its watch: the master then knows which call the end of
+    its process is due to.
 
     Args:
         job: What the study's trials share.
@@ -55,12 +53,8 @@ def inspect_model(
     """
     try:
         hypermodel = load_hypermodel(job)
-        _tell(reading=1)
         data = load_data_once(job.data)
-        about = describe(data)
-        if job.folds is not None:
-            about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
-        sample = Examples(data.train.x[:SAMPLES], data.train.y[:SAMPLES])
+        sample = data.open().train.batch(SAMPLES)
         with keras_session(job.seed) as keras:
 
             def declare(hp: HyperParameters) -> None:
@@ -75,28 +69,11 @@ def inspect_model(
                 hp = HyperParameters(found.working)
                 with _deadline(time_limit):
                     _check_metric(keras, job, declare_all(keras, job, hypermodel, hp, sample), sample)
-        return Inspection(found.space, about, (*import_notes(job.model), *found.warnings))
+        return Inspection(found.space, (*import_notes(job.model), *found.warnings))
     except HpcompssError as error:
         return error
     except Exception as error:
         return failure_of(error)
-
-
-def prepare_data(job: Job) -> HpcompssError | Failure | None:
-    """Reads a study's data into this machine's cache; returns why it cannot be read, as data, or None.
-
-    Args:
-        job: What the study's trials share.
-    """
-    try:
-        load_data_once(job.data)
-        if job.folds is not None:
-            load_folds(job.data, job.folds)
-    except HpcompssError as error:
-        return error
-    except Exception as error:
-        return failure_of(error)
-    return None
 
 
 def _tell(**step: float) -> None:
