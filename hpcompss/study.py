@@ -18,6 +18,7 @@ from hpcompss.constraints import Constraint, breaches, constrained, parse_constr
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import Report, Waiting, make_scheduler
 from hpcompss.fidelity.brackets import Brackets
+from hpcompss.importing import refuse_search
 from hpcompss.journal import (
     LOCK,
     FolderLock,
@@ -568,6 +569,7 @@ class Study:
         from hpcompss.graph import FunctionGraph
         from hpcompss.loop import INTERRUPTED, Loop
 
+        refuse_search()
         rules = StopRules(trials, time, None, target, patience, min_improvement)
         with contextlib.nullcontext(engine) if engine is not None else Local() as where:
             graph = FunctionGraph(function, self.metric)

@@ -83,12 +83,14 @@ class Resources:
         gpu: GPUs; a fraction below 1 shares one GPU between trials, 0 hides all of them.
         memory: Bytes its process may hold resident, or None for no limit.
         time_limit: Seconds it may run, or None for no limit.
+        single_use: Whether its process ends with it, so that no later task inherits memory or state from it.
     """
 
     cpu: int = 1
     gpu: float = 0
     memory: int | None = None
     time_limit: float | None = None
+    single_use: bool = False
 
     def __post_init__(self) -> None:
         if self.cpu < 1:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
+import signal
 import sys
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import strftime
 from typing import Any
@@ -16,6 +19,7 @@ from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_engine, mpi_rank
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
+from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.graph import (
     FunctionGraph,
@@ -26,12 +30,14 @@ from hpcompss.graph import (
     submit_with_files,
     unlimited,
 )
+from hpcompss.importing import refuse_search
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
 from hpcompss.sources import changed_files, code_digests, digest_of
 from hpcompss.space.space import Space
+from hpcompss.space.tracing import Killed
 from hpcompss.stopping import StopRules
 from hpcompss.study import JOURNAL, LOGS, OF_THE_CODE, WORKFLOW, Study
 from hpcompss.tasks.apart import HERE, write_files
@@ -40,10 +46,11 @@ from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.tasks.read_data import DataSummary, read_data
 from hpcompss.tasks.train import model_path
+from hpcompss.training.backends import chosen_backend, stated_backend, using_backend
 from hpcompss.training.data.loading import forget_run
 from hpcompss.training.data.passed import data_section
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure, Resources, Trial
+from hpcompss.trial import Failure, FailureKind, Resources, Trial
 from hpcompss.workflow import RULES, WorkerRange, Workflow, engine_settings, load_workflow, make_workflow
 
 __all__ = [
@@ -70,6 +77,8 @@ REASONS_TOLD = 5
 
 FILES_TOLD = 3
 """Changed files that are named."""
+MOST_KILLED = 10
+"""How many configurations may end the process of an inspection, which takes some seconds each."""
 
 REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
@@ -117,6 +126,7 @@ def tune(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
     given = engine if isinstance(engine, Engine) else None
     stated = {} if engine is None or given is not None else engine_settings(engine)
@@ -213,6 +223,7 @@ def resume(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
     folder = Path(directory)
     given = engine if isinstance(engine, Engine) else None
@@ -224,6 +235,7 @@ def resume(
     with Study.resume(folder) as study:
         section = data_section(data, validation_data, test_data)
         workflow = _workflow_of(folder, study, model, function, data_function or (section or {}).get("function"))
+        backend = _backend_of(study)
         _check_arrays(workflow, section, folder)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
         stated.check_objectives(len(study.objectives))
@@ -237,7 +249,7 @@ def resume(
         keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.keras"):
             draft.unlink(missing_ok=True)
-        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view) as where:
+        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view, backend) as where:
             _compare_data(study, read_data_once(workflow, where, view), view)
             _try_failed_again(study, workflow, retry_failed, view)
             _search(workflow, study, where, view, begun)
@@ -345,9 +357,12 @@ def read_data_once(workflow: Workflow, engine: Engine, view: View) -> str:
     """
     if workflow.model is None:
         return ""
-    _check_capacity(workflow, engine, workflow.trial_resources)
+    resources = workflow.trial_resources
+    _check_capacity(workflow, engine, resources)
+    # Trials map what was read, so reading may take more memory than they have, if they do not inherit it.
+    reading = replace(unlimited(resources), single_use=resources.memory is not None)
     with view.working("reading the data"):
-        future = engine.submit(read_data, _job(workflow, 0), resources=unlimited(workflow.trial_resources))
+        future = engine.submit(read_data, _job(workflow, 0), resources=reading)
         engine.wait([future])
     found = future.result()
     if isinstance(found, HpcompssError):
@@ -397,14 +412,11 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
     if workflow.function is not None:
-        _check_function(workflow, engine)
+        for warning in _check_function(workflow, engine):
+            view.say(f"warning: {warning}")
         return workflow.parameters()
     with view.working("finding the space of the model"):
-        future = engine.submit(inspect_model, _job(workflow, 0), resources=unlimited(resources))
-        for _ in range(min(workflow.search.trials or 1000, engine.capacity(unlimited(resources))) - 1):
-            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
-        engine.wait([future])
-    found = future.result()
+        found = _inspect(workflow, engine, resources)
     if isinstance(found, Inspection):
         for warning in found.warnings:
             view.say(f"warning: {warning}")
@@ -417,6 +429,46 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     if isinstance(found, HpcompssError):
         raise found
     raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
+
+
+def _inspect(workflow: Workflow, engine: Engine, resources: Resources) -> Inspection | HpcompssError | Failure:
+    """Inspects the model in processes of their own, under a trial's limits.
+
+    Where a configuration ends such a process, inspection begins again without it. The time limit holds for each call
+    of the user's code.
+    """
+    job = _job(workflow, 0)
+    limited = replace(resources, time_limit=None, single_use=True)
+    killed: list[Killed] = []
+    for attempt in itertools.count():
+        future = engine.submit(inspect_model, job, tuple(killed), resources.time_limit, resources=limited)
+        for _ in range(0 if attempt else min(workflow.search.trials or 1000, engine.capacity(limited)) - 1):
+            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
+        engine.wait([future])
+        found: Inspection | HpcompssError | Failure = future.result()
+        step = future.progress
+        if not isinstance(found, Failure) or found.kind not in (FailureKind.MEMORY, FailureKind.DIED):
+            break
+        call = int(step.get("call", 0))
+        if not call or call in {each.call for each in killed}:
+            break
+        killed.append(Killed(call, int(step.get("declared", 0)), _why_killed(found, resources)))
+        if len(killed) > MOST_KILLED:
+            raise InputError(
+                f"more than {MOST_KILLED} configurations of build(hp) could not be built, the last of which "
+                f"{killed[-1].reason}: give build(hp) narrower ranges, or raise the limits of trials",
+                key="resources",
+            )
+    return found
+
+
+def _why_killed(failure: Failure, resources: Resources) -> str:
+    """Returns what happened to a configuration that ended the process of its inspection."""
+    if failure.kind is FailureKind.MEMORY:
+        return f"is too large to build within resources.memory ({size(resources.memory or 0)})"
+    if resources.time_limit is not None and f"signal {int(signal.SIGALRM)} " in failure.reason:
+        return f"takes longer to build than resources.time_limit ({resources.time_limit:g} s)"
+    return f"cannot be built ({failure.reason})"
 
 
 def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun: float) -> None:
@@ -483,7 +535,7 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
             reads=[model_path(folder, number) for number in sorted(numbers)],
-            resources=unlimited(workflow.trial_resources),
+            resources=_for_models(workflow, engine, max(1 + refit, len(members))),
         )
         engine.wait([future])
     scores = future.result()
@@ -507,6 +559,18 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         told["ensemble"] = {"members": scores.members, "metrics": scores.ensemble}
     study.note("test", **told)
     study.flush()
+
+
+def _for_models(workflow: Workflow, engine: Engine, models: int) -> Resources:
+    """Returns what the final task may use, which holds several models at once: as much memory as so many trials.
+
+    It runs alone, so what all trials together had is free; it is a single trial's where no worker has more.
+    """
+    resources = replace(workflow.trial_resources, time_limit=None)
+    if resources.memory is None:
+        return resources
+    shares = (replace(resources, memory=count * resources.memory) for count in range(models, 1, -1))
+    return next((each for each in shares if engine.capacity(each)), resources)
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:
@@ -537,6 +601,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
         repeats=workflow.training.repeats,
         fold_stopping=workflow.training.fold_stopping,
         kept=workflow.training.ensemble or 1,
+        backend=chosen_backend(),
     )
 
 
@@ -549,7 +614,11 @@ def _graph(workflow: Workflow, study: Study) -> TrialGraph:
 
 @contextlib.contextmanager
 def open_engine(
-    workflow: Workflow, given: Engine | None = None, folder: Path | None = None, view: View | None = None
+    workflow: Workflow,
+    given: Engine | None = None,
+    folder: Path | None = None,
+    view: View | None = None,
+    backend: str | None = None,
 ) -> Iterator[Engine]:
     """Gives the engine that a workflow asks for, closed at the end; one that is given instead stays open.
 
@@ -558,10 +627,18 @@ def open_engine(
         given: An engine to use instead.
         folder: The study's, where the workers' output is kept.
         view: Shows what the engine tells of its workers.
+        backend: The backend of Keras that workers use; None for this process's.
     """
-    if given is not None:
-        yield given
-        return
+    with contextlib.nullcontext() if workflow.model is None else using_backend(backend or chosen_backend()):
+        if given is not None:
+            yield given
+            return
+        with _made_engine(workflow, folder, view) as made:
+            yield made
+
+
+@contextlib.contextmanager
+def _made_engine(workflow: Workflow, folder: Path | None, view: View | None) -> Iterator[Engine]:
     section = workflow.engine.on(chosen_engine(workflow.engine.name))
     workers: Any = None if section.workers == "auto" else section.workers
     if isinstance(workers, WorkerRange):
@@ -619,15 +696,17 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
         raise InputError("no worker can run such a trial: lower what it asks for", key="resources")
 
 
-def _check_function(workflow: Workflow, engine: Engine) -> None:
-    """Refuses a function whose module does not import."""
-    future = engine.submit(check_function, workflow.function, resources=unlimited(workflow.trial_resources))
+def _check_function(workflow: Workflow, engine: Engine) -> Sequence[str]:
+    """Refuses a function whose module does not import; returns what the user should know of it."""
+    resources = replace(workflow.trial_resources, time_limit=None)
+    future = engine.submit(check_function, workflow.function, resources=resources)
     engine.wait([future])
-    found = future.result()
+    found: HpcompssError | Failure | Sequence[str] = future.result()
     if isinstance(found, HpcompssError):
         raise found
     if isinstance(found, Failure):
         raise UserCodeError(f"the function {_reference(workflow.function)} cannot be imported", found)
+    return found
 
 
 def _nothing() -> None:
@@ -681,8 +760,25 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
             "task": workflow.task,
             "module": _module_digest(workflow),
             "code": code_digests(_references(workflow)),
+            **({} if workflow.model is None else {"backend": chosen_backend()}),
         },
     )
+
+
+def _backend_of(study: Study) -> str | None:
+    """Returns the backend of Keras that a study was begun with, None where it names none.
+
+    Raises:
+        InputError: This process was told to use another one.
+    """
+    begun: str | None = study.settings.get("about", {}).get("backend")
+    stated = stated_backend()
+    if begun is not None and stated not in (None, begun):
+        raise InputError(
+            f"the study was begun with KERAS_BACKEND={begun}, not {stated}: go on with that one, or run its workflow "
+            "as a new study"
+        )
+    return begun
 
 
 def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:

@@ -84,7 +84,7 @@ class Plan:
             "resources": {
                 key: value
                 for key, value in {**vars(resources), "parameters": self.workflow.resources.parameters}.items()
-                if value is not None
+                if value is not None and value is not False
             },
             "at_once": self.slots,
         }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpcompss import progress
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.loading import import_notes
 from hpcompss.space.space import Space
-from hpcompss.space.tracing import HyperParameters, discover
+from hpcompss.space.tracing import HyperParameters, Killed, discover
 from hpcompss.training.data import Examples, load_data_once
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
@@ -34,11 +38,18 @@ class Inspection:
     warnings: tuple[str, ...]
 
 
-def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
+def inspect_model(
+    job: Job, killed: Sequence[Killed] = (), time_limit: float | None = None
+) -> Inspection | HpcompssError | Failure:
     """Returns what there is to know of a study's model; what is wrong with it comes back as data.
+
+    It publishes ``call`` and ``declared``, as `discover` tells its watch: the master then knows which call the end of
+    its process is due to.
 
     Args:
         job: What the study's trials share.
+        killed: The calls of the user's code that ended earlier inspections.
+        time_limit: Seconds after which a call of the user's code ends this process, or None for no limit.
     """
     try:
         hypermodel = load_hypermodel(job)
@@ -47,13 +58,17 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
         with keras_session(job.seed) as keras:
 
             def declare(hp: HyperParameters) -> None:
-                declare_all(keras, job, hypermodel, hp, sample)
+                with _deadline(time_limit):
+                    declare_all(keras, job, hypermodel, hp, sample)
                 keras.backend.clear_session()
 
-            found = discover(declare)
-            warnings = found.warnings
-            if not overrides_fit(hypermodel):
-                _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
+            found = discover(declare, killed, lambda call, declared: _tell(call=call, declared=declared))
+            check, warnings = found.calls + 1, (*import_notes(job.model), *found.warnings)
+            if not overrides_fit(hypermodel) and check not in {each.call for each in killed}:
+                _tell(call=check)
+                hp = HyperParameters(found.working)
+                with _deadline(time_limit):
+                    _check_metric(keras, job, declare_all(keras, job, hypermodel, hp, sample), sample)
                 if data.validation is not None:
                     warnings += _training_metrics(job)
         return Inspection(found.space, warnings)
@@ -72,6 +87,26 @@ def _training_metrics(job: Job) -> tuple[str, ...]:
         for name in names
         if not name.startswith("val_") and name not in (PARAMETERS, INFERENCE)
     )
+
+
+def _tell(**step: float) -> None:
+    progress.publish(**step)
+    progress.flush()
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None) -> Iterator[None]:
+    """Ends this process by SIGALRM where the ``with`` takes longer, whatever library's code it hangs in."""
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _check_metric(keras: Any, job: Job, model: Any, sample: Examples) -> None:

@@ -8,7 +8,6 @@ import functools
 import gc
 import inspect
 import math
-import os
 import statistics
 import sys
 import time
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss import progress
-from hpcompss.errors import InputError, MissingExtraError, nearest
+from hpcompss.errors import InputError, nearest
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.training.backends import check_backend, import_keras
 from hpcompss.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -88,19 +88,7 @@ def _gradients() -> dict[str, Any]:
 
 @functools.cache
 def _import_keras() -> Any:
-    try:
-        import keras
-    except ImportError as error:
-        raise MissingExtraError(getattr(error, "name", None) or "keras", "tensorflow", "training a model") from error
-    threads = os.environ.get("HPCOMPSS_THREADS")
-    if threads and keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        # One pool of n threads, and one that hands it work: more would oversubscribe the slot. It is too late for that
-        # where what the user passed has started TensorFlow already; it then follows the environment.
-        with contextlib.suppress(RuntimeError):
-            tensorflow.config.threading.set_intra_op_parallelism_threads(int(threads))
-            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+    keras = import_keras()
     # Keras collects garbage at the end of each session: 0.3 s while it looks at all that was imported, else 0.02 s.
     gc.collect()
     gc.freeze()
@@ -110,9 +98,12 @@ def _import_keras() -> Any:
 def load_hypermodel(job: Job) -> ModelBuilder:
     """Returns the user's model family. Raises what importing its module raises."""
     # First of all: the user's module may start TensorFlow, whose threads are then as they are.
-    _import_keras()
+    keras = _import_keras()
     if isinstance(job.model, str):
-        return as_hypermodel(load_attribute(job.model), job.model)
+        found = load_attribute(job.model)
+        check_backend(keras, job.backend)
+        return as_hypermodel(found, job.model)
+    check_backend(keras, job.backend)
     return as_hypermodel(job.model, getattr(job.model, "__qualname__", "model"))
 
 

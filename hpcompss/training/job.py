@@ -63,6 +63,7 @@ class Job:
         kept: Of how many trials, the best ones, the models are kept.
         searched: Which of ``epochs`` and ``batch_size`` each configuration decides (see `with_configuration`).
         max_parameters: How many parameters a model may have to be trained, or None for any number.
+        backend: Keras's backend, or None for that of each worker.
     """
 
     model: Any
@@ -83,6 +84,7 @@ class Job:
     kept: int = 1
     searched: tuple[str, ...] = ()
     max_parameters: int | None = None
+    backend: str | None = None
 
     def with_configuration(self, configuration: Configuration) -> Job:
         """Returns the job of one trial, with the epochs and the batch size that its configuration decides."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space, tracing
-from hpcompss.space.tracing import HyperParameters, discover
+from hpcompss.space.tracing import Discovery, HyperParameters, Killed, discover
 
 Declare = Callable[[Any], object]
 
@@ -725,3 +725,81 @@ def test_a_continuous_space_replays() -> None:
     found = discover(declare)
     assert found.space.count == math.inf
     check_replays(declare, found.space)
+
+
+# Discovery: calls that end their process
+
+
+class _Death(BaseException):
+    pass
+
+
+def discover_deadly(declare: Declare, deadly: Callable[[dict[str, Any]], bool]) -> tuple[Discovery, int]:
+    """Discovers a function whose process is killed where ``deadly`` holds; returns how often that was, too."""
+    killed: list[Killed] = []
+    while True:
+        last = (0, 0)
+
+        def watch(*step: int) -> None:
+            nonlocal last
+            last = (step[0], step[1])
+
+        def build(hp: Any) -> None:
+            declare(hp)
+            if deadly(hp.values):
+                raise _Death
+
+        try:
+            return discover(build, killed, watch), len(killed)
+        except _Death:
+            killed.append(Killed(*last, "is too large"))
+
+
+@pytest.mark.parametrize("values", [[16, 64, 4_000_000], [4_000_000, 64, 16]])
+def test_the_rest_is_searched_where_a_choice_ends_the_process(values: list[int]) -> None:
+    def declare(hp: Any) -> None:
+        hp.Int("depth", 1, 3)
+        hp.Choice("units", values)
+        hp.Float("rate", 1e-4, 1e-1)
+
+    found, deaths = discover_deadly(declare, lambda values: values["units"] > 1000)
+    assert deaths <= 2
+    assert found.warnings == ("units=4000000 is too large: trials with it will fail",)
+    assert found.space == discover(declare).space
+    assert found.working["units"] in (16, 64)
+
+
+def test_what_lies_beyond_a_value_that_ends_the_process_is_not_called() -> None:
+    def declare(hp: Any) -> None:
+        if hp.Boolean("wide"):
+            hp.Int("width", 1, 10**6)
+        for layer in range(hp.Int("layers", 1, 3)):
+            hp.Int(f"units_{layer}", 10, 10**6)
+
+    found, deaths = discover_deadly(declare, lambda values: max(map(int, values.values())) > 10**5)
+    assert deaths == 4
+    assert {each.partition(" ")[0] for each in found.warnings} == {
+        *(f"units_{layer}=1000000" for layer in range(3)),
+        "width=1000000",
+    }
+    assert found.space == discover(declare).space
+
+
+def test_a_combination_that_ends_the_process_is_named_whole() -> None:
+    def declare(hp: Any) -> None:
+        hp.Int("depth", 1, 3)
+        hp.Choice("units", [16, 64, 600])
+
+    found, _ = discover_deadly(declare, lambda values: values["units"] * values["depth"] > 1000)
+    assert "depth=3, units=600 is too large: trials with these together will fail" in found.warnings
+    assert not any(each.startswith("units=600 ") for each in found.warnings)
+
+
+def test_where_no_call_survives_that_is_said() -> None:
+    with pytest.raises(InputError, match=r"no configuration .* can be built: units=16 is too large; units=64 is too"):
+        discover_deadly(lambda hp: hp.Choice("units", [16, 64]), lambda values: True)
+
+
+def test_a_call_that_ends_the_process_before_it_declares_anything_is_not_made_again() -> None:
+    with pytest.raises(InputError, match="the model is too large"):
+        discover(lambda hp: pytest.fail("it was called"), [Killed(1, 0, "is too large")])
