@@ -18,6 +18,7 @@ from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.fidelity import make_scheduler
 from hpcompss.graph import (
     FunctionGraph,
     KerasGraph,
@@ -80,6 +81,7 @@ def tune(
     study: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     view: View | None = None,
+    callbacks: Sequence[Any] = (),
     **sections: Any,
 ) -> Study:
     """Runs a workflow and returns its study.
@@ -91,6 +93,7 @@ def tune(
         study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
         engine: Where to run, in place of what the workflow says; it stays open.
         view: Watches the search; by default what happens is printed. `View` itself shows nothing.
+        callbacks: What ``training.callbacks`` is: Keras callbacks, copied for each trial, and functions that make them.
         **sections: The sections of a workflow.
 
     Raises:
@@ -102,8 +105,10 @@ def tune(
     """
     begun = clock.monotonic()
     if workflow is None:
+        if callbacks:
+            sections["training"] = {**sections.get("training", {}), "callbacks": callbacks}
         checked = make_workflow(sections)
-    elif sections:
+    elif sections or callbacks:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
@@ -144,6 +149,7 @@ def resume(
     model: Any = None,
     function: Any = None,
     data_function: Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
@@ -162,6 +168,7 @@ def resume(
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
         data_function: The Python function that returns the data, where the study was begun with one.
+        callbacks: The callbacks, where the study was begun with Python objects.
 
     Raises:
         InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
@@ -175,7 +182,7 @@ def resume(
         follow(engine or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
-        workflow = _workflow_of(folder, study, model, function, data_function)
+        workflow = _workflow_of(folder, study, model, function, data_function, callbacks)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
         stated.check_objectives(len(study.objectives))
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
@@ -333,6 +340,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
     data = workflow.data_specification()
     if data is None:
         raise InputError("a Keras model needs data", key="data")
+    scheduler = make_scheduler(workflow.scheduling(), workflow.search.trials)
     return Job(
         model=workflow.model,
         data=data,
@@ -349,6 +357,10 @@ def _job(workflow: Workflow, seed: int) -> Job:
         repeats=workflow.training.repeats,
         fold_stopping=workflow.training.fold_stopping,
         kept=workflow.training.ensemble or 1,
+        fit=workflow.training.fit_arguments,
+        callbacks=tuple(workflow.training.callbacks),
+        refit=workflow.training.refit or workflow.training.folds is not None,
+        levels=() if scheduler is None else scheduler.levels,
     )
 
 
@@ -395,7 +407,7 @@ def open_engine(
 def _luggage(workflow: Workflow) -> Luggage:
     """Returns what workers need that do not see this machine's files."""
     data = workflow.data_specification()
-    named = (workflow.model, workflow.function, data and data.function)
+    named = (workflow.model, workflow.function, data and data.function, *workflow.training.callbacks)
     places = [str(each).rpartition(":")[0] for each in named if isinstance(each, str)]
     return Luggage([Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()], data)
 
@@ -493,7 +505,9 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
     )
 
 
-def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:
+def _workflow_of(
+    folder: Path, study: Study, model: Any, function: Any, data_function: Any, callbacks: Sequence[Any] = ()
+) -> Workflow:
     """Returns the workflow of a study's folder, with the Python objects that a file cannot hold."""
     if not (folder / WORKFLOW).exists():
         raise InputError(
@@ -508,7 +522,8 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
         )
     stated = {"model": workflow.model, "function": workflow.function}
     stated["data_function"] = workflow.data and workflow.data.function
-    given = {"model": model, "function": function, "data_function": data_function}
+    stated["callbacks"] = next((each for each in workflow.training.callbacks if each.startswith("<python>")), None)
+    given = {"model": model, "function": function, "data_function": data_function, "callbacks": callbacks or None}
     for key, reference in stated.items():
         if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
             raise InputError(
@@ -516,6 +531,7 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
                 f"hpcompss.resume({str(folder)!r}, {key}=...)"
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
+    workflow = _updated(workflow, "training", callbacks=list(callbacks) or None)
     return workflow.model_copy(update={key: given[key] for key in ("model", "function") if given[key] is not None})
 
 

@@ -9,10 +9,19 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import Examples, describe, load_data_once, load_folds
-from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
+from hpcompss.training.data import DataSet, describe, load_data_once, load_folds
+from hpcompss.training.fit_checks import check_fit, check_settings
+from hpcompss.training.fitting import (
+    build_model,
+    failure_of,
+    keras_session,
+    load_hypermodel,
+    scored,
+    unknown_metric,
+)
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
+from hpcompss.training.rehearsal import Rehearsal
 from hpcompss.trial import Failure
 
 __all__ = ["Inspection", "inspect_model"]
@@ -48,28 +57,35 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
         about = describe(data)
         if job.folds is not None:
             about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
-        sample = Examples(data.train.x[:SAMPLES], data.train.y[:SAMPLES])
+        own_fit = overrides_fit(hypermodel)
+        check_settings(job, data, own_fit)
         with keras_session(job.seed) as keras:
+            data = data.open()
+            rehearsal = Rehearsal(keras, job, hypermodel, data)
 
             def declare(hp: HyperParameters) -> None:
-                declare_all(keras, job, hypermodel, hp, sample)
+                rehearsal.declare(hp)
                 keras.backend.clear_session()
 
             found = discover(declare)
-            if not overrides_fit(hypermodel):
-                _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
-        return Inspection(found.space, about, found.warnings)
+            if own_fit:
+                check_fit(job, rehearsal)
+            else:
+                _check_metric(keras, job, build_model(keras, hypermodel, HyperParameters()), data)
+        return Inspection(found.space, about, (*found.warnings, *rehearsal.warnings))
     except HpcompssError as error:
         return error
     except Exception as error:
         return failure_of(error)
 
 
-def _check_metric(keras: Any, job: Job, model: Any, sample: Examples) -> None:
+def _check_metric(keras: Any, job: Job, model: Any, data: DataSet) -> None:
     """Refuses what is asked of a metric the model does not report. Whatever else fails here is told of in a trial."""
     names: list[str] = []
     with contextlib.suppress(Exception):
-        names = [name for figure in scored(keras, model, sample) for name in (figure, f"val_{figure}")]
+        figures = scored(keras, model, data.train.batch(SAMPLES))
+        prefixes = ("",) if data.validation is None else ("", "val_")
+        names = [f"{prefix}{figure}" for figure in figures for prefix in prefixes]
     if names and job.metric not in names:
         raise unknown_metric(job.metric, names)
     needed = [(each.metric, f"objective.constraints.{each.metric}") for each in job.constraints]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcompss.constraints import Constraint
@@ -57,6 +58,11 @@ class Job:
             not train one.
         fold_stopping: Whether a configuration that is clearly beaten after some folds is not trained on the rest.
         kept: Of how many trials, the best ones, the models are kept.
+        fit: Further arguments of ``fit``, by name.
+        callbacks: Callbacks of the user's, functions that make them, and references to either.
+        refit: Whether the winner is trained anew at the end.
+        levels: The budgets at which a scheduler compares trials, ascending: epochs, or shares of the data as floats;
+            empty where each trial is trained at once.
     """
 
     model: Any
@@ -75,6 +81,10 @@ class Job:
     fold: int | None = None
     fold_stopping: bool = True
     kept: int = 1
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
+    refit: bool = False
+    levels: tuple[float, ...] = ()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -3,13 +3,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hpcompss import progress
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
-from hpcompss.training import fitting
 from hpcompss.training.data import load_data
 from hpcompss.training.fitting import (
     Curves,
@@ -229,7 +227,8 @@ def test_the_weights_kept_give_the_value_again(keras: Any, monkeypatch: pytest.M
     curves, model, hp = fit(keras, job, {"units": 16, "rate": 0.1})
     assert curves.epoch == 1
     data = load_data(job.data)
-    again = scored(keras, model, (data.validation.x, data.validation.y), job.batch_size)
+    assert data.validation is not None
+    again = scored(keras, model, data.validation, job.batch_size)
     assert again["loss"] == pytest.approx(curves.value, rel=1e-6)
     assert again["accuracy"] == pytest.approx(curves.metrics["val_accuracy"], rel=1e-6)
     assert hp.warnings == []
@@ -242,8 +241,8 @@ def test_the_last_weights_are_kept_where_the_last_epoch_counts(keras: Any) -> No
     job = make_job(epochs=3, batch_size=20, metric="val_loss", direction="maximize", epoch="last")
     curves, model, _ = fit(keras, job, {"units": 16, "rate": 0.1})
     data = load_data(job.data)
-    assert curves.epoch == 3
-    assert scored(keras, model, (data.validation.x, data.validation.y))["loss"] == pytest.approx(curves.value, rel=1e-5)
+    assert curves.epoch == 3 and data.validation is not None
+    assert scored(keras, model, data.validation)["loss"] == pytest.approx(curves.value, rel=1e-5)
 
 
 def test_a_training_gone_to_nan_is_ended(keras: Any) -> None:
@@ -311,17 +310,3 @@ def test_what_a_session_sets_ends_with_it(keras: Any) -> None:
     with keras_session(0):
         keras.config.set_dtype_policy("mixed_bfloat16")
     assert keras.config.dtype_policy().name == before
-
-
-def test_small_data_is_shuffled_anew_each_epoch_and_none_of_it_is_lost() -> None:
-    x, y = np.arange(50.0, dtype=np.float32)[:, None], np.arange(50)
-    (training,), arguments = fitting._as_data_sets((x, y), {"batch_size": 8, "validation_data": (x, y), "epochs": 3})
-    epochs = [
-        [(int(a[0]), int(b)) for features, labels in training for a, b in zip(features, labels, strict=True)]
-        for _ in "ab"
-    ]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == [(number, number) for number in range(50)]
-    assert epochs[0] != epochs[1] != sorted(epochs[1])
-    assert [len(labels) for _, labels in training] == [8] * 6 + [2]
-    assert [int(label) for _, labels in arguments.pop("validation_data") for label in labels] == list(range(50))
-    assert arguments == {"epochs": 3, "shuffle": False}
