@@ -9,7 +9,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import DataSet, describe, load_data_once, load_folds
+from hpcompss.training.data import DataSet, load_data_once
 from hpcompss.training.fit_checks import check_fit, check_settings
 from hpcompss.training.fitting import (
     build_model,
@@ -36,12 +36,10 @@ class Inspection:
 
     Attributes:
         space: What may vary.
-        data: The data set in one line.
         warnings: What the user should know.
     """
 
     space: Space
-    data: str
     warnings: tuple[str, ...]
 
 
@@ -54,9 +52,6 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
     try:
         hypermodel = load_hypermodel(job)
         data = load_data_once(job.data)
-        about = describe(data)
-        if job.folds is not None:
-            about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
         own_fit = overrides_fit(hypermodel)
         check_settings(job, data, own_fit)
         with keras_session(job.seed) as keras:
@@ -72,7 +67,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
                 check_fit(job, rehearsal)
             else:
                 _check_metric(keras, job, build_model(keras, hypermodel, HyperParameters()), data)
-        return Inspection(found.space, about, (*found.warnings, *rehearsal.warnings))
+        return Inspection(found.space, (*found.warnings, *rehearsal.warnings))
     except HpcompssError as error:
         return error
     except Exception as error:
