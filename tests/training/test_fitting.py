@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -18,8 +19,8 @@ from hpcompss.training.fitting import (
     load_hypermodel,
     scored,
 )
-from hpcompss.training.job import Job
-from tests.keras_jobs import make_job
+from hpcompss.training.job import EarlyStopping, Job
+from tests.keras_jobs import MODELS, make_job
 
 NAN = math.nan
 
@@ -292,6 +293,40 @@ def wrong_shape(hp: Any) -> Any:
 def test_any_other_error_is_told_by_its_first_line() -> None:
     assert failure_of(ValueError("one\ntwo")).reason == "ValueError: one"
     assert failure_of(ValueError()).reason == "ValueError"
+
+
+def test_early_stopping_counts_anew_in_each_phase_and_the_best_of_all_is_kept(keras: Any) -> None:
+    """As if a greater loss were better: the first epoch counts, of a time when other layers were trainable."""
+    job = make_job(epochs=4, metric="val_loss", direction="maximize", early_stopping=EarlyStopping(1, 100.0))
+    job = dataclasses.replace(job, model=f"{MODELS.with_name('fit_models.py')}:TwoPhases")
+    curves, model, _ = fit(keras, job, {"units": 4})
+    assert (curves.epochs, curves.phases, curves.epoch) == (4, 2, 1)
+    validation = load_data(job.data).validation
+    assert validation is not None
+    assert scored(keras, model, validation)["loss"] == pytest.approx(curves.value, rel=1e-5)
+
+
+def test_without_validation_data_the_training_is_judged(keras: Any) -> None:
+    job = make_job(epochs=3, metric="loss", direction="minimize", early_stopping=EarlyStopping(1, 100.0))
+    hypermodel, hp = load_hypermodel(job), HyperParameters({"units": 4, "rate": 0.01})
+    model, training = build_model(keras, hypermodel, hp), load_data(job.data).train
+    curves = fit_model(keras, job, hypermodel, hp, model, training, None)
+    assert set(curves.values) == {"loss", "accuracy"} and curves.epochs == 2
+    assert curves.value == min(curves.values["loss"])
+
+
+def test_further_arguments_reach_fit(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    keras_fit = keras.Model.fit
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        given.update(kwargs)
+        return keras_fit(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
+    further = {"class_weight": {number: 1.0 for number in range(10)}, "shuffle": False, "steps_per_epoch": 2}
+    fit(keras, make_job(fit=further), {"units": 4, "rate": 0.01})
+    assert {name: given[name] for name in further} == further
 
 
 # Sessions
