@@ -96,6 +96,12 @@ def _objections(job: Job, shown: Rehearsed, stated: Mapping[str, Any], refit: st
     if not shown.ended:
         return
     calls, own = shown.calls, [each for each in shown.calls if each.given]
+    if shown.unjudged:
+        yield InputError(
+            f"fit trains without validation data, so that no {job.metric!r} is reported: pass validation_data on to "
+            f"model.fit, or take a metric of the training, such as {job.metric.removeprefix('val_')!r}",
+            key="objective.metric",
+        )
     if staged:
         yield from _objections_of_stages(calls, stated)
     if calls and not any(each.heard for each in calls):

@@ -76,6 +76,7 @@ class Rehearsed:
         calls: The calls of Keras's ``fit``, in order.
         loop: Whether it has a training loop of its own, where it was left.
         returned: Whether it returned a model, alone or with figures.
+        unjudged: Whether the objective is missing since there was no validation data.
         error: What it raised, in one line, else empty.
         place: The user's line that raised it, such as ``load.py:45``; empty where there is none.
     """
@@ -83,6 +84,7 @@ class Rehearsed:
     calls: tuple[FitCall, ...] = ()
     loop: bool = False
     returned: bool = False
+    unjudged: bool = False
     error: str = ""
     place: str = ""
 
@@ -214,11 +216,25 @@ class Rehearsal:
             except Exception as error:
                 if isinstance(error, TypeError):
                     wrong = repeated_argument(error, self._signature.text, stated, offered)
+                    if wrong is not None and wrong.key == "training.epochs" and self._job.levels:
+                        raise InputError(
+                            f"{self._signature.text} passes 'epochs' to model.fit itself, but a scheduler decides on "
+                            "it: pass **kwargs on, or leave the section fidelity out",
+                            key="fidelity",
+                        ) from error
                     if wrong is not None:
                         raise wrong from error
                 return Rehearsed(tuple(calls), error=Failure.of(error).reason, place=_place_of(error))
         several = outcome if isinstance(outcome, list | tuple) else [outcome]
-        return Rehearsed(tuple(calls), returned=any(isinstance(each, keras.Model) for each in several))
+        returned = any(isinstance(each, keras.Model) for each in several)
+        return Rehearsed(tuple(calls), returned=returned, unjudged=not self.seen and self._lacks_objective(outcome))
+
+    def _lacks_objective(self, outcome: Any) -> bool:
+        """Returns whether a ``History`` has the objective's metric for the training data alone."""
+        metric = self._job.metric
+        if not metric.startswith("val_") or not isinstance(outcome, self._keras.callbacks.History):
+            return False
+        return metric not in outcome.history and metric.removeprefix("val_") in outcome.history
 
     def stated(self) -> dict[str, Any]:
         """Returns the arguments of ``fit`` that the workflow states."""
@@ -233,7 +249,9 @@ class Rehearsal:
         return {name: value for name, value in stated.items() if value is not None}
 
     def _callbacks(self, hp: HyperParameters, folder: Path) -> list[Any]:
-        return made_callbacks(self._job.callbacks, hp, CurrentTrial(0, dict(hp.values), folder))
+        # Callbacks themselves declare nothing, and copies may be large.
+        makers = [each for each in self._job.callbacks if not isinstance(each, self._keras.callbacks.Callback)]
+        return made_callbacks(makers, hp, CurrentTrial(0, dict(hp.values), folder))
 
     def _warn(self, shown: Rehearsed, values: Mapping[str, Any]) -> None:
         what = f"fit raised {shown.error}" + (f" ({shown.place})" if shown.place else "")

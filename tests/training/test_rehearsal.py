@@ -82,6 +82,7 @@ PATIENT = {"early_stopping": EarlyStopping(1)}
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("WithoutTargets", {}, "model", "fit(hp, model, x, **kwargs) takes no y, which the data has"),
     ("WithoutOptions", {}, "training.epochs", "fit(hp, model, x, y) does not take 'epochs': add **kwargs"),
+    ("WithoutOptions", {"epochs": None}, "objective.metric", "fit trains without validation data, so that no 'val_acc"),
     ("NeedsMore", {}, "model", "needs 'groups', which no study passes"),
     ("OwnEpochs", {}, "training.epochs", "passes 'epochs' to model.fit itself, and training.epochs states it too"),
     ("OwnCallbacks", {}, "model", "passes 'callbacks' to model.fit itself, and again within **kwargs"),
@@ -99,7 +100,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "fit calls model.fit 2 times, and without validation data",
     ),
     ("Forgets", STAGED, "fidelity", "does not take 'initial_epoch'"),
-    ("OwnEpochs", {**STAGED, "epochs": None}, "training.epochs", "passes 'epochs' to model.fit itself"),
+    ("OwnEpochs", {**STAGED, "epochs": None}, "fidelity", "passes 'epochs' to model.fit itself, but a scheduler"),
     (
         "Loop",
         {"metric": "my_loss", **STAGED},
