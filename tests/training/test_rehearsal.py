@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_a_refit_of_two_phases_trains_both_as_the_trial_did(
     epochs: list[int] = []
     fit = keras.Model.fit
 
+    @functools.wraps(fit)
     def noting(*args: Any, **kwargs: Any) -> Any:
         epochs.append(kwargs["epochs"])
         return fit(*args, **kwargs)
