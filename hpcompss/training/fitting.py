@@ -34,6 +34,7 @@ from hpcompss.training.checkpoint import (
     write_checkpoint,
 )
 from hpcompss.training.data import Examples
+from hpcompss.training.feeding import feed, feed_evaluation
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import Job
 from hpcompss.training.signature import FitSignature, repeated_argument
@@ -502,6 +503,7 @@ def _watched(keras: Any, recorder: Any, place: Callable[[Any], None]) -> context
         for each in ordered:
             if each is not recorder:
                 place(each)
+        feed(keras, given.arguments)
         if not any(each is recorder for each in ordered):
             return fit(*given.args, **given.kwargs)
         ordered.remove(recorder)
@@ -597,4 +599,6 @@ def inference_milliseconds(model: Any, sample: Any) -> float:
 
 def scored(keras: Any, model: Any, data: Examples, batch_size: int | None = None) -> dict[str, float]:
     """Returns the metrics of a model on some examples, as the model names them."""
-    return _figures(model.evaluate(*data.arguments, **data.options, batch_size=batch_size, verbose=0, return_dict=True))
+    arguments = {**dict(zip(("x", "y"), data.arguments, strict=False)), **data.options, "batch_size": batch_size}
+    feed_evaluation(keras, arguments)
+    return _figures(model.evaluate(**arguments, verbose=0, return_dict=True))
