@@ -397,8 +397,8 @@ def _nothing_trained(keras: Any, model: Any, listener: Any, calls: list[FitCall]
         trainee.history = _history(keras, trainee, range(call.initial_epoch, call.epochs), figures)
         return trainee.history
 
-    def few_evaluated(model: Any, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        few = Examples(x, y, kwargs.pop("sample_weight", None)).batch(FEW_ROWS)
+    def few_evaluated(model: Any, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        few = _few(Examples(x, y, kwargs.pop("sample_weight", None)))
         known = {name: kwargs[name] for name in ("return_dict",) if name in kwargs}
         with _eager(model):
             return evaluate(model, *few.arguments, **few.options, **known, verbose=0)
@@ -407,9 +407,10 @@ def _nothing_trained(keras: Any, model: Any, listener: Any, calls: list[FitCall]
         import numpy as np
 
         examples = Examples(x)
-        few, rows = examples.batch(FEW_ROWS), examples.rows
+        few = _few(examples)
         with _eager(model):
             outputs = predict(model, few.x, verbose=0)
+        rows = None if few is examples else examples.rows
         if rows is None:
             return outputs
         # As many rows as were asked for, since they are compared with as many targets.
@@ -435,6 +436,14 @@ def _nothing_trained(keras: Any, model: Any, listener: Any, calls: list[FitCall]
         for module in (keras.models, keras.saving):
             stack.enter_context(replaced(module, "load_model", model_there))
         yield
+
+
+def _few(examples: Examples) -> Examples:
+    """Returns a few rows, or a stream's first batch; all where the user's own data cannot be cut."""
+    try:
+        return examples.batch(FEW_ROWS)
+    except Exception:
+        return examples
 
 
 def _history(keras: Any, model: Any, epochs: range, figures: Callable[[], Mapping[str, float]]) -> Any:
@@ -479,7 +488,7 @@ def _figures(
         callbacks: Those of the training.
     """
     try:
-        few = Examples(given.get("x"), given.get("y"), given.get("sample_weight")).batch(FEW_ROWS)
+        few = _few(Examples(given.get("x"), given.get("y"), given.get("sample_weight")))
         with _eager(model):
             scores = evaluate(model, *few.arguments, **few.options, verbose=0, return_dict=True)
     except Exception:
