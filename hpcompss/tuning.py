@@ -21,6 +21,7 @@ from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
 from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.fidelity import make_scheduler
 from hpcompss.graph import (
     FunctionGraph,
     KerasGraph,
@@ -101,6 +102,7 @@ def tune(
     view: View | None = None,
     validation_data: Any = None,
     test_data: Any = None,
+    callbacks: Sequence[Any] = (),
     **sections: Any,
 ) -> Study:
     """Runs a workflow and returns its study.
@@ -115,6 +117,7 @@ def tune(
         view: Watches the search; by default what happens is printed. `View` itself shows nothing.
         validation_data: What Keras takes under this name, beside ``data``.
         test_data: The same for the test of the winner.
+        callbacks: What ``training.callbacks`` is: Keras callbacks, copied for each trial, and functions that make them.
         **sections: The sections of a workflow. ``data`` may also be the data itself, in any form that Keras takes:
             ``(x, y)``, ``(x, y, weights)``, arrays by name (``x_train``, ``y_train``, ...), or a function that returns
             data. Arrays are written once to the cache, which all workers of a machine map into memory.
@@ -133,8 +136,10 @@ def tune(
     if workflow is None:
         if any(each is not None for each in (sections.get("data"), validation_data, test_data)):
             sections["data"] = data_section(sections.get("data"), validation_data, test_data)
+        if callbacks:
+            sections["training"] = {**sections.get("training", {}), "callbacks": callbacks}
         checked = make_workflow({**sections, "engine": stated or None})
-    elif sections or validation_data is not None or test_data is not None:
+    elif sections or callbacks or validation_data is not None or test_data is not None:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
@@ -191,6 +196,7 @@ def resume(
     validation_data: Any = None,
     test_data: Any = None,
     retry_failed: bool | str = False,
+    callbacks: Sequence[Any] = (),
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
@@ -216,6 +222,7 @@ def resume(
         test_data: As for `tune`.
         retry_failed: Whether to try failed trials again; a text for those whose reason contains it. Where the user's
             code has changed, those that raised or died are tried again without it, and all while none has completed.
+        callbacks: The callbacks, where the study was begun with Python objects.
 
     Raises:
         InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
@@ -234,7 +241,8 @@ def resume(
     view = view or _printing()
     with Study.resume(folder) as study:
         section = data_section(data, validation_data, test_data)
-        workflow = _workflow_of(folder, study, model, function, data_function or (section or {}).get("function"))
+        data_function = data_function or (section or {}).get("function")
+        workflow = _workflow_of(folder, study, model, function, data_function, callbacks)
         backend = _backend_of(study)
         _check_arrays(workflow, section, folder)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
@@ -336,7 +344,7 @@ def _code_before(study: Study, workflow: Workflow) -> dict[str, str]:
 def _references(workflow: Workflow) -> list[Any]:
     """Returns what a workflow names of the user's code."""
     data = workflow.data_specification()
-    return [workflow.model, workflow.function, data and data.function]
+    return [workflow.model, workflow.function, data and data.function, *workflow.training.callbacks]
 
 
 def _printing() -> View:
@@ -584,6 +592,7 @@ def _job(workflow: Workflow, seed: int) -> Job:
     data = workflow.data_specification()
     if data is None:
         raise InputError("a Keras model needs data", key="data")
+    scheduler = make_scheduler(workflow.scheduling(), workflow.search.trials)
     return Job(
         model=workflow.model,
         data=data,
@@ -602,6 +611,10 @@ def _job(workflow: Workflow, seed: int) -> Job:
         fold_stopping=workflow.training.fold_stopping,
         kept=workflow.training.ensemble or 1,
         backend=chosen_backend(),
+        fit=workflow.training.fit_arguments,
+        callbacks=tuple(workflow.training.callbacks),
+        refit=workflow.training.refit or workflow.training.folds is not None,
+        levels=() if scheduler is None else scheduler.levels,
     )
 
 
@@ -781,7 +794,9 @@ def _backend_of(study: Study) -> str | None:
     return begun
 
 
-def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:
+def _workflow_of(
+    folder: Path, study: Study, model: Any, function: Any, data_function: Any, callbacks: Sequence[Any] = ()
+) -> Workflow:
     """Returns the workflow of a study's folder, with the Python objects that a file cannot hold."""
     if not (folder / WORKFLOW).exists():
         raise InputError(
@@ -796,7 +811,8 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
         )
     stated = {"model": workflow.model, "function": workflow.function}
     stated["data_function"] = workflow.data and workflow.data.function
-    given = {"model": model, "function": function, "data_function": data_function}
+    stated["callbacks"] = next((each for each in workflow.training.callbacks if each.startswith("<python>")), None)
+    given = {"model": model, "function": function, "data_function": data_function, "callbacks": callbacks or None}
     for key, reference in stated.items():
         if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
             raise InputError(
@@ -804,6 +820,7 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
                 f"hpcompss.resume({str(folder)!r}, {key}=...)"
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
+    workflow = _updated(workflow, "training", callbacks=list(callbacks) or None)
     return workflow.model_copy(update={key: given[key] for key in ("model", "function") if given[key] is not None})
 
 

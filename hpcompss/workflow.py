@@ -35,6 +35,7 @@ from hpcompss.space.narrowing import Narrowing, check_entries, narrowed
 from hpcompss.space.parameters import KINDS, Choice, Condition, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
+from hpcompss.training.callbacks import check_callbacks
 from hpcompss.training.data.specification import DataSpecification, ValidationSplit
 from hpcompss.training.job import INFERENCE, PARAMETERS, EarlyStopping
 from hpcompss.trial import Resources
@@ -216,6 +217,59 @@ def _searched(name: str, stated: Mapping[str, Any]) -> Parameter:
 
 Searchable = Annotated[Annotated[int, Field(ge=1)] | dict[str, Any] | None, BeforeValidator(_checked_range)]
 """A whole number, or the settings of a parameter that is searched in its place."""
+INSTEAD = {
+    "x": "the section data",
+    "y": "the section data",
+    "sample_weight": "weights in the data",
+    "validation_data": "the section data",
+    "validation_split": "data.validation",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "callbacks": "training.callbacks",
+    "initial_epoch": "the section fidelity, which trains in stages",
+}
+"""The arguments of Keras's ``fit`` that hpcompss sets itself, each with the setting that decides it."""
+
+
+def _with_whole_keys(value: Any) -> Any:
+    """Returns weights of classes with the classes as whole numbers, as which JSON and ``--set`` cannot give keys."""
+    if not isinstance(value, dict):
+        return value
+    keys = {key: int(key) if isinstance(key, str) and key.isdecimal() else key for key in value}
+    for key in keys.values():
+        if type(key) is not int or key < 0:
+            raise ValueError(f"class_weight maps numbers of classes, as in {{0: 1.0, 1: 5.0}}, not {key!r}")
+    return {keys[key]: weight for key, weight in value.items()}
+
+
+Steps = Annotated[int, Field(ge=1)]
+
+
+class FitSection(_Section):
+    """Further arguments of Keras's ``fit``."""
+
+    class_weight: Annotated[dict[int, Figure] | None, BeforeValidator(_with_whole_keys)] = None
+    shuffle: bool | None = None
+    steps_per_epoch: Steps | None = None
+    validation_steps: Steps | None = None
+    validation_batch_size: Steps | None = None
+    validation_freq: Steps | None = None
+    verbose: Annotated[int, Field(ge=0, le=2)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _others_decide(cls, stated: Any) -> Any:
+        if isinstance(stated, dict):
+            for name in stated:
+                if name in INSTEAD:
+                    raise ValueError(f"{name!r} is decided by {INSTEAD[name]}: leave it out here")
+        return stated
+
+
+def _as_callbacks(value: Any) -> Any:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 class Training(_Section):
@@ -229,6 +283,8 @@ class Training(_Section):
     repeats: Annotated[int, Field(ge=2)] | None = None
     fold_stopping: bool = True
     ensemble: Annotated[int, Field(ge=2)] | None = None
+    fit: FitSection = FitSection()
+    callbacks: Annotated[list[Any], BeforeValidator(_as_callbacks)] = []
 
     @model_validator(mode="after")
     def _folds_or_repeats(self) -> Training:
@@ -252,6 +308,11 @@ class Training(_Section):
             name: int(searched[name].default) if name in searched else getattr(self, name)
             for name in ("epochs", "batch_size")
         }
+
+    @property
+    def fit_arguments(self) -> dict[str, Any]:
+        """Further arguments of ``fit``, by name."""
+        return self.fit.model_dump(exclude_none=True)
 
     @property
     def stops_early(self) -> EarlyStopping | None:
@@ -442,6 +503,7 @@ class Workflow(_Section):
         of_models = [
             key for key in ("early_stopping", "folds", "repeats", "ensemble") if getattr(self.training, key) is not None
         ]
+        of_models += [key for key in ("fit", "callbacks") if key in self.training.model_fields_set]
         if self.function is not None and of_models:
             raise ValueError(
                 f"a function trains by itself: leave {' and '.join(of_models)} out of the section training"
@@ -847,6 +909,7 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         make_scheduler(workflow.scheduling(), workflow.search.trials)
         _check_keras_settings(workflow)
+        check_callbacks(workflow.training.callbacks)
         check_engine(workflow.engine.name)
         _check_objectives(workflow)
     except InputError as error:
@@ -913,6 +976,7 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
         ("", "function"),
         ("data", "function"),
         ("data", "path"),
+        ("training", "callbacks"),
         ("search", "warm_start"),
         ("engine", "resources"),
         ("engine", "certificates"),
@@ -1014,7 +1078,7 @@ def _setting(location: Sequence[str | int]) -> Path_:
     """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
     named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
     named = 4 if location[:2] in (("objective", "constraints"), ("objective", "also")) else named
-    named = 3 if location[:2] == ("training", "early_stopping") else named
+    named = 3 if location[:2] in (("training", "early_stopping"), ("training", "fit")) else named
     return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
 
 
@@ -1034,6 +1098,8 @@ def _section(path: Path_) -> type[BaseModel]:
         return Bounds
     if path == ("training", "early_stopping"):
         return EarlyStoppingSection
+    if path == ("training", "fit"):
+        return FitSection
     if path[:2] == ("objective", "also"):
         return Aim
     return _SECTIONS[str(path[0])] if path else Workflow

@@ -518,3 +518,18 @@ def test_an_error_in_the_module_is_shown_with_its_traceback(cli: CommandLine, co
     assert all(line in errors for line in lines)
     assert f"{ROOT}/hpcompss/" not in errors
     assert errors.splitlines()[-1].startswith("hpcompss: the model")
+
+
+def test_callbacks_of_a_workflow_have_a_folder_for_each_trial(tmp_path: Path, keras_cache: Path) -> None:
+    run = CommandLine(tmp_path, keras_cache)
+    file = MODELS.with_name("fit_models.py")
+    training = {"epochs": 2, "callbacks": f"{file}:callbacks", "fit": {"shuffle": False}}
+    sections = {**workflow("build", training=training), "model": f"{file}:build"}
+    (run.folder / "workflow.yaml").write_text(yaml.safe_dump(sections))
+    run("run", "workflow.yaml", "--study", "study")
+    study = Study.load(run.folder / "study")
+    assert set(study.space.names) == {"units", "plateau"}
+    for trial in study.trials:
+        note = (run.folder / "study" / "trials" / str(trial.number) / "note.txt").read_text()
+        assert note == f"{trial.number} {trial.configuration['units']} "
+        assert (run.folder / "logs" / f"trial-{trial.number}" / "log.csv").exists()

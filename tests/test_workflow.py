@@ -158,6 +158,60 @@ def test_early_stopping(load, stated):
     assert workflow.task != plain.task and workflow.digest != plain.digest
 
 
+KERAS = "model: model.py:f\ndata: digits\nobjective: val_accuracy\n"
+
+
+def test_arguments_of_fit(load):
+    text = KERAS + "training: {fit: {class_weight: {0: 1, '1': 5.5}, shuffle: false, steps_per_epoch: 10}}\n"
+    workflow = load(text)
+    expected = {"class_weight": {0: 1.0, 1: 5.5}, "shuffle": False, "steps_per_epoch": 10}
+    assert workflow.training.fit_arguments == expected
+    assert load(workflow.to_yaml()).training.fit_arguments == expected
+    assert load(KERAS).training.fit_arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (
+            "{class_weights: {0: 1}}",
+            "training.fit.class_weights: unknown key 'class_weights'; did you mean 'class_weight'?",
+        ),
+        ("{batch_size: 8}", "training.fit: 'batch_size' is decided by training.batch_size: leave it out here"),
+        (
+            "{validation_split: 0.2}",
+            "training.fit: 'validation_split' is decided by data.validation: leave it out here",
+        ),
+        ("{class_weight: {cat: 1}}", "class_weight maps numbers of classes, as in {0: 1.0, 1: 5.0}, not 'cat'"),
+        ("{steps_per_epoch: 0}", "training.fit.steps_per_epoch: must be at least 1, not 0"),
+    ],
+)
+def test_arguments_that_fit_does_not_take(refused, stated, message):
+    assert refused(KERAS + f"training: {{fit: {stated}}}\n").endswith(message)
+
+
+def test_callbacks(load, refused, tmp_path):
+    (tmp_path / "mine.py").touch()
+    assert load(KERAS + "training: {callbacks: mine.py:make}\n").training.callbacks == [f"{tmp_path}/mine.py:make"]
+    several = load(KERAS + "training: {callbacks: [mine.py:make, keras.callbacks:TerminateOnNaN]}\n")
+    assert several.training.callbacks == [f"{tmp_path}/mine.py:make", "keras.callbacks:TerminateOnNaN"]
+    assert refused(KERAS + "training: {callbacks: yours.py:make}\n").endswith("there is no file yours.py")
+    assert "must read file.py:name or module:name, not 3" in refused(KERAS + "training: {callbacks: [3]}\n")
+    text = "a function trains by itself: leave callbacks out of the section training"
+    assert text in refused(HEAD + SPACE + "training: {callbacks: mine.py:make}\n")
+
+
+def test_callbacks_in_python():
+    def make():
+        return None
+
+    workflow = make_workflow(
+        {"model": print, "data": {"name": "digits"}, "objective": "loss", "training": {"callbacks": make}}
+    )
+    assert workflow.training.callbacks == [make]
+    assert workflow.to_plain()["training"]["callbacks"][0].startswith("<python>:")
+
+
 def test_the_task_is_what_decides_on_values(load):
     workflow = load(HEAD + SPACE)
     same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]

@@ -11,11 +11,13 @@ from typing import Any
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.train import REFIT, model_path, save_model
+from hpcompss.training.callbacks import CurrentTrial
 from hpcompss.training.data import DataSet, load_data_once
 from hpcompss.training.ensemble import average
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel, scored
 from hpcompss.training.hypermodel import ModelBuilder
 from hpcompss.training.job import Job
+from hpcompss.training.rehearsal import refit_epochs
 from hpcompss.trial import Configuration, Failure, Trial
 
 __all__ = ["ENSEMBLE", "Scores", "finalize"]
@@ -94,11 +96,14 @@ def _refit(
     epoch: int | None,
 ) -> dict[str, float]:
     hp = HyperParameters(configuration)
+    epochs = refit_epochs(job, hypermodel, data, configuration, epoch)
     with keras_session(job.seed + number) as keras:
         model = build_model(keras, hypermodel, hp)
         together = data.training_and_validation()
-        # A fit of the user's own that sets its epochs itself would be given them twice.
-        fit_model(keras, job, hypermodel, hp, model, together, None, epochs=epoch if job.epochs else None)
+        trial = CurrentTrial.of(folder, number, configuration, REFIT)
+        fit_model(
+            *(keras, job, hypermodel, hp, model, together, None), epochs=epochs, trial=trial, refit="training.refit"
+        )
         save_model(model, model_path(folder, number, REFIT))
         return _scored(keras, job, model, data)
 

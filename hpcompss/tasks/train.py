@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hpcompss.pareto import Point, dominates
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import SearchState, suggestion
+from hpcompss.training.callbacks import CurrentTrial
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
 from hpcompss.training.fitting import (
     build_model,
@@ -168,7 +170,7 @@ def _train_from(
     if stage.keeps and folder is not None and epochs is not None:
         keep = checkpoint_path(folder, number, epochs, job.part)
     hp = HyperParameters(configuration)
-    with keras_session(job.seed_of(number)) as keras:
+    with _folder_or_temporary(folder) as place, keras_session(job.seed_of(number)) as keras:
         data = data.open()
         training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
@@ -180,6 +182,7 @@ def _train_from(
             exact=stage.epochs is not None,
             checkpoint=checkpoint,
             keep=keep,
+            trial=CurrentTrial.of(place, number, configuration, job.part),
         )
         warnings = tuple(dict.fromkeys(hp.warnings))
         metrics = {**_size(model), **curves.metrics}
@@ -206,6 +209,16 @@ def _train_from(
             # What it was at an earlier stage is not the model of this result.
             model_path(folder, number, job.part).unlink(missing_ok=True)
     return dataclasses.replace(result, warnings=warnings)
+
+
+@contextlib.contextmanager
+def _folder_or_temporary(folder: Path | None) -> Iterator[Path]:
+    """Gives the study's folder; where there is none, one that is removed at the end."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="hpcompss-") as name:
+        yield Path(name)
 
 
 def is_wanted(

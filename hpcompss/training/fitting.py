@@ -20,6 +20,7 @@ from hpcompss.errors import InputError, nearest
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.backends import check_backend, import_keras
+from hpcompss.training.callbacks import CurrentTrial, made_callbacks, place_callback, reading_placed, replaced
 from hpcompss.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -36,12 +37,12 @@ from hpcompss.training.data import Examples
 from hpcompss.training.feeding import feed, feed_evaluation
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import Job
+from hpcompss.training.signature import FitSignature, repeated_argument
 from hpcompss.trial import Failure, is_better
 
 __all__ = [
     "Curves",
     "build_model",
-    "declare_all",
     "fit_model",
     "inference_milliseconds",
     "keras_session",
@@ -130,6 +131,7 @@ class Curves:
         value: The objective, NaN where there is none.
         since: How many of the epochs were those of earlier stages.
         ended: Whether the training was ended before its last epoch, or would have been had there been another.
+        phases: How many calls of ``model.fit`` have begun.
     """
 
     def __init__(self, job: Job) -> None:
@@ -143,6 +145,13 @@ class Curves:
         self._weights: Any = None
         self._to_beat: float | None = None
         self._waited = 0
+        self.phases = 0
+
+    def begin(self) -> None:
+        """Begins a phase: a call of ``model.fit``, in each of which early stopping counts anew."""
+        self.phases += 1
+        if self.phases > 1:
+            self._to_beat, self._waited, self.ended = None, 0, False
 
     def add(self, logs: Mapping[str, Any], model: Any = None) -> None:
         """Takes in an epoch's metrics and keeps the model's weights where it is the best so far."""
@@ -270,6 +279,7 @@ def _recorder(
             self.restored = False
 
         def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+            curves.begin()
             if checkpoint is None:
                 return
             try:
@@ -336,6 +346,8 @@ def fit_model(
     exact: bool = False,
     checkpoint: Checkpoint | None = None,
     keep: Path | None = None,
+    trial: CurrentTrial | None = None,
+    refit: str | None = None,
 ) -> Curves:
     """Trains a model with the user's ``fit`` and returns its curves, the weights being those that count.
 
@@ -346,29 +358,37 @@ def fit_model(
         hp: Hands out the configuration.
         model: What ``build`` returned.
         training: What to learn from.
-        validation: What to judge by, or None for a refit, which keeps the last weights and has no objective.
+        validation: What to judge by, or None where the training alone does that.
         epochs: In place of the job's.
         exact: Whether these epochs are a stage's, no more and no fewer; the user's ``fit`` is then given its
             ``initial_epoch``, too.
         checkpoint: What to go on from, or None to begin.
         keep: Where to write the state after the last epoch, from which another stage can go on, or None for nowhere.
+        trial: What the user's callbacks are made for, or None where there are none.
+        refit: The setting that asks for a refit, which keeps the last weights and has no objective; else None.
 
     Raises:
         InputError: The training does not report the objective, or the user's ``fit`` does not heed a stage's epochs.
         CheckpointError: The checkpoint does not fit the model.
     """
-    curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last", early_stopping=None))
-    arguments = _arguments(job, validation, epochs)
+    curves = Curves(dataclasses.replace(job, epoch="last", early_stopping=None) if refit else job)
+    stated = _stated(job, epochs)
     if exact:
-        arguments["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
+        stated["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
     writer = None if keep is None else functools.partial(_keep, keep, hp)
-    recorder = _recorder(keras, curves, arguments.get("epochs"), checkpoint, writer)
-    with _watched(keras, recorder), _stage_errors(exact):
-        outcome = hypermodel.fit(hp, model, *training.arguments, callbacks=[recorder], **training.options, **arguments)
-    if validation is None:
+    recorder = _recorder(keras, curves, stated.get("epochs"), checkpoint, writer)
+    own = [] if trial is None else made_callbacks(job.callbacks, hp, trial)
+    offered: dict[str, Any] = {"callbacks": [*own, recorder]}
+    if validation is not None:
+        offered["validation_data"] = validation.as_validation
+    with _argument_errors(hypermodel, exact, stated, offered) as signature, _placing(keras, hypermodel, trial) as place:
+        arguments, options = signature.arguments(training, stated, offered, refit)
+        with _watched(keras, recorder, place):
+            outcome = hypermodel.fit(hp, model, *arguments, **options)
+    if refit:
         return curves
     if exact:
-        _check_epochs(recorder, curves, range(arguments["initial_epoch"], arguments["epochs"]))
+        _check_epochs(recorder, curves, range(stated["initial_epoch"], stated["epochs"]))
     told = bool(curves.values)
     _read_outcome(keras, outcome, curves)
     if job.metric not in curves.metrics:
@@ -397,14 +417,43 @@ HEED = (
 
 
 @contextlib.contextmanager
-def _stage_errors(exact: bool) -> Iterator[None]:
-    """Says of a ``fit`` that takes no ``initial_epoch``, or sets its ``epochs`` itself, what it must do."""
+def _argument_errors(
+    hypermodel: ModelBuilder, exact: bool, stated: Mapping[str, Any], offered: Mapping[str, Any]
+) -> Iterator[FitSignature]:
+    """Gives the parameters of the user's ``fit``, and says what it must do where arguments do not fit them.
+
+    A stage's ``fit`` must take ``initial_epoch`` and must not set its ``epochs`` itself.
+    """
+    signature = FitSignature(hypermodel.fit)
     try:
-        yield
+        yield signature
+    except InputError as error:
+        if exact and error.key in ("training.epochs", "fidelity"):
+            raise InputError(f"{HEED} ({error.message})", key="model") from error
+        raise
     except TypeError as error:
+        repeated = repeated_argument(error, signature.text, stated, offered)
         if exact and any(f"argument '{name}'" in str(error) for name in ("epochs", "initial_epoch")):
             raise InputError(f"{HEED} ({error})", key="model") from error
+        if repeated is not None:
+            raise repeated from error
         raise
+
+
+@contextlib.contextmanager
+def _placing(keras: Any, hypermodel: ModelBuilder, trial: CurrentTrial | None) -> Iterator[Callable[[Any], None]]:
+    """Gives what puts the trial's name into the paths of a callback, where there is a trial."""
+    if trial is None:
+        yield lambda callback: None
+        return
+    namespace = getattr(inspect.unwrap(hypermodel.fit), "__globals__", {})
+    with reading_placed(keras, trial, namespace if overrides_fit(hypermodel) else {}) as placed:
+
+        def place(callback: Any) -> None:
+            place_callback(keras, callback, trial)
+            placed.append(callback)
+
+        yield place
 
 
 def _check_epochs(recorder: Any, curves: Curves, asked: range) -> None:
@@ -421,28 +470,17 @@ def unknown_metric(metric: str, reported: Collection[str]) -> InputError:
     return InputError(f"the training reports no number {metric!r}; {hint}", key="objective.metric")
 
 
-def _arguments(job: Job, validation: Examples | None, epochs: int | None = None) -> dict[str, Any]:
-    """Returns what ``fit`` is given beside the training data: only what is stated, since the user may give the rest."""
-    stated = {
-        "epochs": epochs or job.epochs,
-        "batch_size": job.batch_size,
-        "validation_data": validation and validation.as_validation,
-    }
+def _stated(job: Job, epochs: int | None = None) -> dict[str, Any]:
+    """Returns the arguments of ``fit`` that the workflow states; the user's ``fit`` may set the others itself."""
+    stated = {"epochs": epochs or job.epochs, "batch_size": job.batch_size, **job.fit}
     return {name: value for name, value in stated.items() if value is not None}
 
 
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+def _watched(keras: Any, recorder: Any, place: Callable[[Any], None]) -> contextlib.AbstractContextManager[None]:
+    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks.
 
-
-def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[None]:
-    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks."""
+    ``place`` is called with each of the other callbacks.
+    """
     fit = keras.Model.fit
     signature = inspect.signature(fit)
 
@@ -453,6 +491,9 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
         callbacks: Any = given.arguments.get("callbacks")
         is_list = isinstance(callbacks, keras.callbacks.CallbackList)
         ordered = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
+        for each in ordered:
+            if each is not recorder:
+                place(each)
         feed(keras, given.arguments)
         if not any(each is recorder for each in ordered):
             return fit(*given.args, **given.kwargs)
@@ -465,7 +506,7 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
         with _counted_iterators(recorder):
             return fit(*given.args, **given.kwargs)
 
-    return _replaced(keras.Model, "fit", watched)
+    return replaced(keras.Model, "fit", watched)
 
 
 @contextlib.contextmanager
@@ -481,7 +522,7 @@ def _counted_iterators(recorder: Any) -> Iterator[None]:
         recorder.iterators += data is recorder.data
         return make(data)
 
-    with _replaced(tensorflow.data.Dataset, "__iter__", counted):
+    with replaced(tensorflow.data.Dataset, "__iter__", counted):
         yield
 
 
@@ -515,40 +556,6 @@ def _returned_figures(keras: Any, outcome: Any, curves: Curves) -> dict[str, flo
             f"fit(hp, model, ...) must return what model.fit returns, metrics by name or a number, not {outcome!r}",
             key="model",
         ) from None
-
-
-class _FitReached(BaseException):
-    """Stops a user's ``fit`` where it would begin to train; no `Exception`, so that the user's code lets it pass."""
-
-
-def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParameters, sample: Examples) -> Any:
-    """Calls ``build``, and a ``fit`` of the user's own up to where it trains, for the hyper-parameters they declare.
-
-    Args:
-        keras: The module.
-        job: What the study's trials share.
-        hypermodel: The user's model family.
-        hp: Takes the declarations.
-        sample: A few samples, for what ``fit`` does before it trains.
-
-    Returns:
-        The model that was built.
-    """
-
-    def reached(*args: Any, **kwargs: Any) -> None:
-        raise _FitReached
-
-    model = build_model(keras, hypermodel, hp)
-    if overrides_fit(hypermodel):
-        # A training loop of the user's own shows itself by its first step.
-        with _replaced(keras.Model, "fit", reached), _replaced(keras.optimizers.Optimizer, "apply", reached):
-            try:
-                hypermodel.fit(hp, model, *sample.arguments, callbacks=[], **_arguments(job, sample))
-            except InputError:
-                raise
-            except (_FitReached, Exception):
-                pass
-    return model
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -37,9 +37,9 @@ class HyperModel:
         Args:
             hp: Hands out hyper-parameters of the training, such as the batch size.
             model: What `build` returned.
-            *args: The training data, ``x, y``.
-            **kwargs: ``validation_data`` (but in a refit), ``callbacks`` (which must be passed on), and ``epochs`` and
-                ``batch_size`` where the workflow states them.
+            *args: The training data, ``x, y``. A ``fit(hp, model, **kwargs)`` makes its own.
+            **kwargs: ``validation_data`` (but in a refit), ``callbacks`` (which must be passed on), and ``epochs``,
+                ``batch_size`` and further arguments where the workflow states them.
 
         Returns:
             What ``model.fit`` returns, or a mapping of metrics, or the objective as a number.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcompss.constraints import Constraint
@@ -64,6 +64,11 @@ class Job:
         searched: Which of ``epochs`` and ``batch_size`` each configuration decides (see `with_configuration`).
         max_parameters: How many parameters a model may have to be trained, or None for any number.
         backend: Keras's backend, or None for that of each worker.
+        fit: Further arguments of ``fit``, by name.
+        callbacks: Callbacks of the user's, functions that make them, and references to either.
+        refit: Whether the winner is trained anew at the end.
+        levels: The budgets at which a scheduler compares trials, ascending: epochs, or shares of the data as floats;
+            empty where each trial is trained at once.
     """
 
     model: Any
@@ -85,6 +90,10 @@ class Job:
     searched: tuple[str, ...] = ()
     max_parameters: int | None = None
     backend: str | None = None
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
+    refit: bool = False
+    levels: tuple[float, ...] = ()
 
     def with_configuration(self, configuration: Configuration) -> Job:
         """Returns the job of one trial, with the epochs and the batch size that its configuration decides."""
