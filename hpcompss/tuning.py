@@ -40,6 +40,7 @@ from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.tasks.train import model_path
 from hpcompss.training.job import Job
+from hpcompss.training.kept import existing, read_about, sibling
 from hpcompss.trial import Failure, Resources, Trial
 from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
 
@@ -125,6 +126,7 @@ def tune(
             view.say(f"warm start: {source}")
         if made.choice is not None:
             view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
+        made.model = None if isinstance(checked.model, str) else checked.model
         _search(checked, made, where, view, begun)
         return made
 
@@ -187,10 +189,11 @@ def resume(
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         keep_best_models(study, workflow.training.ensemble or 1)
-        for draft in (folder / "models").glob("*.draft.keras"):
+        for draft in (folder / "models").glob("*.draft.*"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
         with locating(workflow), open_engine(workflow, given, folder, view) as where:
+            study.model = model
             _search(workflow, study, where, view, begun)
         return study
 
@@ -290,12 +293,16 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     if folder is None or best.result is None or _is_scored(study, best, members):
         return
     refit = training.refit or training.folds is not None
+    if not refit and not members and (nothing := _nothing_to_test(folder, best)) is not None:
+        study.note("test", **nothing)
+        study.flush()
+        return
     with view.working("training the best model on all data" if refit else "testing the best model"):
         numbers = {best.number, *(each.number for each in members)}
         future = submit_with_files(
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
-            reads=[model_path(folder, number) for number in sorted(numbers)],
+            reads=[each for number in sorted(numbers) for each in _model_files(folder, number)],
             resources=unlimited(workflow.trial_resources),
         )
         engine.wait([future])
@@ -312,6 +319,8 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     for warning in scores.warnings:
         view.say(f"warning: {warning}")
     told: dict[str, Any] = {"number": best.number, "metrics": scores.metrics, "refit": refit}
+    if scores.reason:
+        told["reason"] = scores.reason
     if scores.before_refit is not None:
         told["before_refit"] = scores.before_refit
     if members:
@@ -320,6 +329,21 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         told["ensemble"] = {"members": scores.members, "metrics": scores.ensemble}
     study.note("test", **told)
     study.flush()
+
+
+def _nothing_to_test(folder: Path, best: Trial) -> dict[str, Any] | None:
+    """Returns what the journal says where there is no model or no test set to score it on, else None."""
+    told: dict[str, Any] = {"number": best.number, "metrics": {}, "refit": False}
+    kept = existing(model_path(folder, best.number))
+    if kept is None:
+        return {**told, "reason": f"the model of trial {best.number} was not kept"}
+    return None if read_about(kept).has_test else told
+
+
+def _model_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """Returns where the model of a trial may be: whole, or its weights."""
+    path = model_path(folder, number)
+    return path, sibling(path)
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:

@@ -33,8 +33,10 @@ from hpcompss.training.checkpoint import (
     write_checkpoint,
 )
 from hpcompss.training.data import Examples
+from hpcompss.training.evidence import Evidence, input_specification
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
-from hpcompss.training.job import Job
+from hpcompss.training.job import INFERENCE, Job
+from hpcompss.training.kept import example_inputs, reset_metrics
 from hpcompss.trial import Failure, is_better
 
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "build_model",
     "declare_all",
     "fit_model",
+    "fixed_batch_size",
+    "hypermodel_of",
     "inference_milliseconds",
     "keras_session",
     "load_hypermodel",
@@ -108,11 +112,16 @@ def _import_keras() -> Any:
 
 def load_hypermodel(job: Job) -> ModelBuilder:
     """Returns the user's model family. Raises what importing its module raises."""
+    return hypermodel_of(job.model)
+
+
+def hypermodel_of(model: Any) -> ModelBuilder:
+    """Returns the model family that ``file.py:build`` names or a Python object is; see `load_hypermodel`."""
     # First of all: the user's module may start TensorFlow, whose threads are then as they are.
     _import_keras()
-    if isinstance(job.model, str):
-        return as_hypermodel(load_attribute(job.model), job.model)
-    return as_hypermodel(job.model, getattr(job.model, "__qualname__", "model"))
+    if isinstance(model, str):
+        return as_hypermodel(load_attribute(model), model)
+    return as_hypermodel(model, getattr(model, "__qualname__", "model"))
 
 
 def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> Any:
@@ -126,6 +135,7 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
         raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
     if not model.compiled and not overrides_fit(hypermodel):
         raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
+    reset_metrics(keras, model)  # a metric that the user's module holds still has what it has seen of the last model
     return model
 
 
@@ -138,6 +148,8 @@ class Curves:
         value: The objective, NaN where there is none.
         since: How many of the epochs were those of earlier stages.
         ended: Whether the training was ended before its last epoch, or would have been had there been another.
+        model: The model that the figures are of, or None where that is not known or was not trained.
+        evidence: What was seen of the training, or None before it.
     """
 
     def __init__(self, job: Job) -> None:
@@ -147,6 +159,9 @@ class Curves:
         self.value = math.nan
         self.since = 0
         self.ended = False
+        self.model: Any = None
+        self.evidence: Evidence | None = None
+        self._source: Any = None
         self._final: dict[str, float] = {}
         self._weights: Any = None
         self._to_beat: float | None = None
@@ -165,7 +180,7 @@ class Curves:
             self.epoch, self.value = self.epochs, value
         elif math.isfinite(value) and (self.epoch is None or is_better(value, self.value, self._job.direction)):
             self.epoch, self.value = self.epochs, value
-            self._weights = None if model is None else model.get_weights()
+            self._source, self._weights = model, None if model is None else model.get_weights()
 
     def _wait(self, value: float) -> None:
         """Counts the epochs since one that was clearly better than those before, for early stopping."""
@@ -204,6 +219,10 @@ class Curves:
         if self._job.metric in figures and figures[self._job.metric] not in (self.value, self._best_of_stage):
             self.epoch, self.value, self._weights = None, figures[self._job.metric], None
 
+    def forget(self) -> None:
+        """Drops all epochs: they are those of another model than the one that is kept."""
+        self.values, self.epoch, self.value, self.since, self._weights = {}, None, math.nan, 0, None
+
     @property
     def _best_of_stage(self) -> float:
         best = Curves(self._job)
@@ -224,13 +243,14 @@ class Curves:
             setattr(self, name, value)
         self.since = self.epochs
         self._weights = checkpoint.group("best") or (model.get_weights() if self.epoch == self.epochs else None)
+        self._source = model
         if self._job.epoch == "last":
             self._weights = None
 
-    def restore(self, model: Any) -> None:
-        """Gives the model the weights of the epoch that counts."""
+    def restore(self) -> None:
+        """Gives the model that was trained the weights of the epoch that counts."""
         if self._weights is not None:
-            model.set_weights(self._weights)
+            self._source.set_weights(self._weights)
             self._weights = None
 
     @property
@@ -272,6 +292,7 @@ def _recorder(
         def __init__(self) -> None:
             super().__init__()
             self.numbers: list[int] = []
+            self.models: list[Any] = []
             self.others: list[Any] = []
             self.data: Any = None
             self.iterators = 0
@@ -301,6 +322,8 @@ def _recorder(
             progress.publish(**{**figures, "epoch": epoch + 1, "epochs": total})
             if self.model is None:
                 return
+            if not any(each is self.model for each in self.models):
+                self.models.append(self.model)
             if math.isnan(figures.get("loss", 0.0)) or curves.exhausted:
                 self.model.stop_training = True
             curves.ended = bool(getattr(self.model, "stop_training", False))
@@ -371,22 +394,32 @@ def fit_model(
         arguments["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
     writer = None if keep is None else functools.partial(_keep, keep, hp)
     recorder = _recorder(keras, curves, arguments.get("epochs"), checkpoint, writer)
-    with _watched(keras, recorder), _stage_errors(exact):
+    curves.evidence = evidence = Evidence(keras, model, overrides_fit(hypermodel))
+    with _watched(keras, recorder, evidence), _stage_errors(exact):
         outcome = hypermodel.fit(hp, model, *training.arguments, callbacks=[recorder], **training.options, **arguments)
+    is_model_alone = isinstance(outcome, keras.Model)
+    outcome, curves.model, reason = evidence.settle(outcome, recorder.models)
+    if reason:
+        hp.warnings.append(reason)
     if validation is None:
         return curves
     if exact:
         _check_epochs(recorder, curves, range(arguments["initial_epoch"], arguments["epochs"]))
+    if curves.model is not None and recorder.models and not evidence.is_among(curves.model, recorder.models):
+        curves.forget()
     told = bool(curves.values)
+    if is_model_alone and curves.model is not None and not told:
+        figures = scored(keras, curves.model, validation, job.batch_size)
+        outcome = {f"val_{name}": value for name, value in figures.items()}
     _read_outcome(keras, outcome, curves)
     if job.metric not in curves.metrics:
         raise unknown_metric(job.metric, curves.metrics)
-    if not told and curves.epoch not in (None, curves.epochs):
+    if not told and curves.model is not None and curves.epoch not in (None, curves.epochs):
         hp.warnings.append(
             "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last "
             f"epoch, not of epoch {curves.epoch}, which counts"
         )
-    curves.restore(model)
+    curves.restore()
     return curves
 
 
@@ -449,8 +482,11 @@ def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[N
         setattr(owner, name, before)
 
 
-def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[None]:
-    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks."""
+def _watched(keras: Any, recorder: Any, evidence: Evidence) -> contextlib.AbstractContextManager[None]:
+    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks.
+
+    ``evidence`` is told of each call.
+    """
     fit = keras.Model.fit
     signature = inspect.signature(fit)
 
@@ -458,6 +494,7 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
     def watched(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.arguments.setdefault("verbose", 0)
+        evidence.add_call(given.arguments)
         callbacks: Any = given.arguments.get("callbacks")
         is_list = isinstance(callbacks, keras.callbacks.CallbackList)
         ordered = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
@@ -570,13 +607,26 @@ def failure_of(error: BaseException) -> Failure:
     return dataclasses.replace(failure, reason=f"{type(error).__name__}: {lines[-1]}")
 
 
-def inference_milliseconds(model: Any, sample: Any) -> float:
+def inference_milliseconds(keras: Any, model: Any, sample: Any, specification: Any = None) -> float:
     """Returns how long a model takes to predict one sample, in milliseconds: the median of calls that are compiled.
 
     Args:
+        keras: The module.
         model: The model.
-        sample: A batch of one.
+        sample: A batch of one. Where the model does not take it, since ``fit`` prepares the data, zeros take its place.
+        specification: What the model was trained on, see `evidence.input_specification`: the zeros are such.
+
+    Raises:
+        InputError: The model takes neither.
     """
+    try:
+        model.predict_on_batch(sample)
+    except Exception as error:
+        specification = specification or input_specification(keras, getattr(model, "input", None))
+        if specification is None:
+            reason = failure_of(error).reason
+            raise InputError(f"{INFERENCE} cannot be measured, as the model predicts no sample: {reason}") from error
+        sample = example_inputs(keras, specification)
     for _ in range(WARM_UP):  # the first of them compiles
         model.predict_on_batch(sample)
     times: list[float] = []
@@ -589,5 +639,20 @@ def inference_milliseconds(model: Any, sample: Any) -> float:
 
 
 def scored(keras: Any, model: Any, data: Examples, batch_size: int | None = None) -> dict[str, float]:
-    """Returns the metrics of a model on some examples, as the model names them."""
-    return _figures(model.evaluate(*data.arguments, **data.options, batch_size=batch_size, verbose=0, return_dict=True))
+    """Returns the metrics of a model on some examples, as the model names them.
+
+    Args:
+        keras: The module.
+        model: The model.
+        data: The examples.
+        batch_size: That of the study; a model that takes batches of one size alone gets those.
+    """
+    reset_metrics(keras, model)
+    size = None if data.is_stream else fixed_batch_size(model) or batch_size
+    return _figures(model.evaluate(*data.arguments, **data.options, batch_size=size, verbose=0, return_dict=True))
+
+
+def fixed_batch_size(model: Any) -> int | None:
+    """Returns the one size of batches that a model takes, or None where it takes any."""
+    sizes = {each.shape[0] for each in getattr(model, "inputs", None) or []}
+    return next(iter(sizes)) if len(sizes) == 1 else None
