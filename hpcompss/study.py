@@ -109,6 +109,7 @@ class Study:
         settings: What it was made with, as plain data.
         test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
         stopped: Why the last search ended, empty while it goes on.
+        data_digest: A digest of the data that the trials are trained on, empty where it is not known.
         limits: What was stated on resume in place of the workflow's own stop rules, as those of `StopRules`.
         model: The Python object that builds its models, where it was begun with one in this process, else None.
 
@@ -211,6 +212,7 @@ class Study:
         self.test: dict[str, Any] | None = None
         self.stopped = ""
         self.limits: dict[str, Any] = {}
+        self.data_digest = ""
         self.model: Any = None
         self._history = self.prior
         self._trials: list[Trial] = []
@@ -871,7 +873,9 @@ class Study:
             self._heed(record["event"], record)
 
     def _heed(self, event: str, data: Mapping[str, Any]) -> None:
-        if event == "test":
+        if event == "data":
+            self.data_digest = data.get("digest", "")
+        elif event == "test":
             self.test = {key: value for key, value in data.items() if key not in ("event", "time")}
         elif event in ("stop", "resume"):
             self.stopped = data.get("reason", "")

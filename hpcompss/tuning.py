@@ -38,7 +38,10 @@ from hpcompss.tasks.apart import HERE, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
+from hpcompss.tasks.read_data import DataSummary, read_data
 from hpcompss.tasks.train import model_path
+from hpcompss.training.data.loading import forget_run
+from hpcompss.training.data.passed import data_section
 from hpcompss.training.job import Job
 from hpcompss.training.kept import existing, read_about, sibling
 from hpcompss.trial import Failure, Resources, Trial
@@ -50,6 +53,7 @@ __all__ = [
     "locating",
     "new_folder",
     "open_engine",
+    "read_data_once",
     "resume",
     "study_of",
     "tune",
@@ -81,6 +85,8 @@ def tune(
     study: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     view: View | None = None,
+    validation_data: Any = None,
+    test_data: Any = None,
     **sections: Any,
 ) -> Study:
     """Runs a workflow and returns its study.
@@ -92,7 +98,11 @@ def tune(
         study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
         engine: Where to run, in place of what the workflow says; it stays open.
         view: Watches the search; by default what happens is printed. `View` itself shows nothing.
-        **sections: The sections of a workflow.
+        validation_data: What Keras takes under this name, beside ``data``.
+        test_data: The same for the test of the winner.
+        **sections: The sections of a workflow. ``data`` may also be the data itself, in any form that Keras takes:
+            ``(x, y)``, ``(x, y, weights)``, arrays by name (``x_train``, ``y_train``, ...), or a function that returns
+            data. Arrays are written once to the cache, which all workers of a machine map into memory.
 
     Raises:
         InputError: Something the user stated is wrong.
@@ -103,8 +113,10 @@ def tune(
     """
     begun = clock.monotonic()
     if workflow is None:
+        if any(each is not None for each in (sections.get("data"), validation_data, test_data)):
+            sections["data"] = data_section(sections.get("data"), validation_data, test_data)
         checked = make_workflow(sections)
-    elif sections:
+    elif sections or validation_data is not None or test_data is not None:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
@@ -118,17 +130,28 @@ def tune(
     with (
         _removing_unused(folder, made_here),
         locating(checked),
+        _forgetting(checked),
         open_engine(checked, engine, folder, view) as where,
-        _new_study(checked, find_space(checked, where, view), folder, where) as made,
     ):
-        view.say(f"study: {folder}")
-        for source in made.sources:
-            view.say(f"warm start: {source}")
-        if made.choice is not None:
-            view.say(f"sampler: {made.choice[0]} ({made.choice[1]})")
-        made.model = None if isinstance(checked.model, str) else checked.model
-        _search(checked, made, where, view, begun)
-        return made
+        digest = read_data_once(checked, where, view)
+        with _new_study(checked, find_space(checked, where, view), folder, where) as made:
+            return _begin(checked, made, where, view, folder, digest, begun)
+
+
+def _begin(
+    workflow: Workflow, study: Study, engine: Engine, view: View, folder: Path, digest: str, begun: float
+) -> Study:
+    """Runs a study that is new and returns it."""
+    view.say(f"study: {folder}")
+    for source in study.sources:
+        view.say(f"warm start: {source}")
+    if study.choice is not None:
+        view.say(f"sampler: {study.choice[0]} ({study.choice[1]})")
+    if digest:
+        study.note("data", digest=digest)
+    study.model = None if isinstance(workflow.model, str) else workflow.model
+    _search(workflow, study, engine, view, begun)
+    return study
 
 
 def resume(
@@ -146,6 +169,9 @@ def resume(
     model: Any = None,
     function: Any = None,
     data_function: Any = None,
+    data: Any = None,
+    validation_data: Any = None,
+    test_data: Any = None,
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
@@ -164,6 +190,9 @@ def resume(
         model: The Python object, where the study was begun with one.
         function: The Python object, where the study was begun with one.
         data_function: The Python function that returns the data, where the study was begun with one.
+        data: The data, where the study was begun with arrays that are not in the cache any more.
+        validation_data: As for `tune`.
+        test_data: As for `tune`.
 
     Raises:
         InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
@@ -177,7 +206,9 @@ def resume(
         follow(engine or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
-        workflow = _workflow_of(folder, study, model, function, data_function)
+        section = data_section(data, validation_data, test_data)
+        workflow = _workflow_of(folder, study, model, function, data_function or (section or {}).get("function"))
+        _check_arrays(workflow, section, folder)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
         stated.check_objectives(len(study.objectives))
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
@@ -192,7 +223,8 @@ def resume(
         for draft in (folder / "models").glob("*.draft.*"):
             draft.unlink(missing_ok=True)
         given = None if isinstance(engine, str) else engine
-        with locating(workflow), open_engine(workflow, given, folder, view) as where:
+        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view) as where:
+            _compare_data(study, read_data_once(workflow, where, view), view)
             study.model = model
             _search(workflow, study, where, view, begun)
         return study
@@ -202,6 +234,59 @@ def _printing() -> View:
     from hpcompss.report.console import make_view
 
     return make_view(sys.stdout)
+
+
+def read_data_once(workflow: Workflow, engine: Engine, view: View) -> str:
+    """Reads a Keras study's data into the cache, says what it is, and returns the digest of its content.
+
+    Returns:
+        The digest; empty for streams, or where there is no data.
+
+    Raises:
+        InputError: The data is not as it must be.
+        UserCodeError: The user's function raises.
+    """
+    if workflow.model is None:
+        return ""
+    _check_capacity(workflow, engine, workflow.trial_resources)
+    with view.working("reading the data"):
+        future = engine.submit(read_data, _job(workflow, 0), resources=unlimited(workflow.trial_resources))
+        engine.wait([future])
+    found = future.result()
+    if isinstance(found, HpcompssError):
+        raise found
+    if not isinstance(found, DataSummary):
+        raise UserCodeError("the data cannot be read", found)
+    view.say(f"data: {found.description}")
+    return found.digest
+
+
+def _compare_data(study: Study, digest: str, view: View) -> None:
+    """Says that the data is not what it was, and notes what it is now."""
+    if not digest or digest == study.data_digest:
+        return
+    if study.data_digest:
+        view.say("warning: the data has changed since this study began: values before and after may not compare")
+    study.note("data", digest=digest)
+
+
+def _check_arrays(workflow: Workflow, section: Any, folder: Path) -> None:
+    """Refuses data passed on resume that is not the study's."""
+    stated, given = workflow.data and workflow.data.arrays, (section or {}).get("arrays")
+    if given is not None and given != stated:
+        raise InputError(f"the data passed is not that of the study in {folder}: pass the same, or begin a new study")
+
+
+@contextlib.contextmanager
+def _forgetting(workflow: Workflow) -> Iterator[None]:
+    """Removes from the cache, at the end, what a function returned for this run alone."""
+    try:
+        yield
+    finally:
+        specification = workflow.data_specification()
+        if specification is not None:
+            with contextlib.suppress(OSError, HpcompssError):
+                forget_run(specification)
 
 
 def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> Space:
@@ -217,14 +302,13 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     if workflow.function is not None:
         _check_function(workflow, engine)
         return workflow.parameters()
-    with view.working("reading the data and finding the space of the model"):
+    with view.working("finding the space of the model"):
         future = engine.submit(inspect_model, _job(workflow, 0), resources=unlimited(resources))
         for _ in range(min(workflow.search.trials or 1000, engine.capacity(unlimited(resources))) - 1):
             engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
         engine.wait([future])
     found = future.result()
     if isinstance(found, Inspection):
-        view.say(f"data: {found.data}")
         for warning in found.warnings:
             view.say(f"warning: {warning}")
         if not len(found.space):

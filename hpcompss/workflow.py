@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,7 +33,7 @@ from hpcompss.samplers import DEFAULT, check_sampler
 from hpcompss.space.parameters import KINDS, Condition, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
-from hpcompss.training.data.specification import DataSpecification
+from hpcompss.training.data.specification import DataSpecification, ValidationSplit
 from hpcompss.training.job import INFERENCE, PARAMETERS, EarlyStopping
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
@@ -152,11 +154,17 @@ class Data(_Section):
     name: str | None = None
     path: str | None = None
     function: Any = None
+    arrays: str | None = None
     train: float | int | None = None
-    validation: float | int | None = None
+    validation: Any = None
     test: float | int | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     image_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    target: Any = None
+    features: Any = None
+    weights: str | None = None
+    cache: bool = False
+    allow_nan: bool = False
 
 
 class EarlyStoppingSection(_Section):
@@ -330,6 +338,7 @@ class Workflow(_Section):
     resources: ResourcesSection = ResourcesSection()
     engine: Annotated[EngineSection, BeforeValidator(_named("name"))] = EngineSection()
     _source: Any = PrivateAttr(None)
+    _run: str = PrivateAttr(default_factory=lambda: uuid.uuid4().hex)
 
     @model_validator(mode="after")
     def _has_subject(self) -> Workflow:
@@ -403,8 +412,12 @@ class Workflow(_Section):
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
         if self.data is None:
             return None
-        settings = self.data.model_dump()
-        return DataSpecification(**{**settings, "image_size": settings["image_size"] and tuple(settings["image_size"])})
+        settings: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.data.model_dump().items()
+        }
+        if isinstance(settings["validation"], dict):
+            settings["validation"] = _validation_split(settings["validation"])
+        return DataSpecification(**settings, run=self._run if self.data.function is not None else "")
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the settings as plain data, without those at their defaults; a Python object by its name."""
@@ -444,6 +457,14 @@ class Workflow(_Section):
             if key in section:
                 section[key] = Path(section[key]).name
         return plain
+
+
+def _validation_split(stated: dict[Any, Any]) -> ValidationSplit:
+    known = [each.name for each in dataclasses.fields(ValidationSplit)]
+    for key in stated:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}; {nearest(str(key), known)}", key=f"data.validation.{key}")
+    return ValidationSplit(**stated)
 
 
 def _digest(plain: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ def test_without_a_test_set_no_task_runs_at_the_end(
     assert study.test == {"number": 0, "metrics": {}, "refit": False}
     weights = study.best_model().get_weights()
     again = Study.load("mine")
-    with pytest.raises(InputError, match="begun in Python with .*build_with_own_objects: pass it"):
+    with pytest.raises(InputError, match=r"begun in Python with .*build_with_own_objects: pass it"):
         again.best_model()
     loaded = again.best_model(model=build_with_own_objects).get_weights()
     assert all((one == other).all() for one, other in zip(loaded, weights, strict=True))

@@ -5,6 +5,7 @@ A worker keeps both in its cache, under names that hold a digest of the content,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -80,7 +81,7 @@ class Luggage:
         self._folder = Path()
         self.environment = {loading.DELIVERED: json.dumps(copies)}
         # What comes with a package, or from a function, the worker has or makes for itself.
-        if data is not None and data.path is not None:
+        if data is not None and (data.path is not None or data.arrays is not None):
             self._prepare(data)
 
     def _prepare(self, data: DataSpecification) -> None:
@@ -159,11 +160,13 @@ def _parcel_of(data: DataSpecification) -> tuple[Path, Parcel] | HpcompssError:
         entry = data_loading.load_entry(data, cache_folder())
     except HpcompssError as error:
         return error
-    files = [*(f"{name}.npy" for name in entry.names), "description.json"]
+    files = [*entry.files, "description.json"]
     sizes = {name: (entry.path / name).stat().st_size for name in files}
     digest = _digest_of_files(entry.path, files)
-    path = str(data.path)
-    return entry.path, Parcel(f"fetched/{digest}", digest, sizes, f"the data {path}", path, _stamp(Path(path)))
+    parcel = Parcel(f"fetched/{digest}", digest, sizes, data.source_description)
+    if data.path is None:
+        return entry.path, parcel
+    return entry.path, dataclasses.replace(parcel, path=str(data.path), stamp=_stamp(Path(data.path)))
 
 
 def _stamp(path: Path) -> str:

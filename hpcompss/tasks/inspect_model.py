@@ -9,7 +9,7 @@ from typing import Any
 from hpcompss.errors import HpcompssError, InputError
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, discover
-from hpcompss.training.data import Examples, describe, load_data_once, load_folds
+from hpcompss.training.data import Examples, load_data_once
 from hpcompss.training.fitting import declare_all, failure_of, keras_session, load_hypermodel, scored, unknown_metric
 from hpcompss.training.hypermodel import overrides_fit
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
@@ -27,12 +27,10 @@ class Inspection:
 
     Attributes:
         space: What may vary.
-        data: The data set in one line.
         warnings: What the user should know.
     """
 
     space: Space
-    data: str
     warnings: tuple[str, ...]
 
 
@@ -45,10 +43,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
     try:
         hypermodel = load_hypermodel(job)
         data = load_data_once(job.data)
-        about = describe(data)
-        if job.folds is not None:
-            about += f"; {len(load_folds(job.data, job.folds))} folds of train and validation"
-        sample = Examples(data.train.x[:SAMPLES], data.train.y[:SAMPLES])
+        sample = data.open().train.batch(SAMPLES)
         with keras_session(job.seed) as keras:
 
             def declare(hp: HyperParameters) -> None:
@@ -58,7 +53,7 @@ def inspect_model(job: Job) -> Inspection | HpcompssError | Failure:
             found = discover(declare)
             if not overrides_fit(hypermodel):
                 _check_metric(keras, job, declare_all(keras, job, hypermodel, HyperParameters(), sample), sample)
-        return Inspection(found.space, about, found.warnings)
+        return Inspection(found.space, found.warnings)
     except HpcompssError as error:
         return error
     except Exception as error:

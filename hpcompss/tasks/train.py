@@ -183,7 +183,7 @@ def _train_from(
         inputs = None if curves.evidence is None else curves.evidence.inputs_of(trained)
         metrics = {**_size(trained), **curves.metrics}
         if job.times_inference:
-            sample = (data.validation or data.train).batch(1)
+            sample = (data.validation or data.train).batch(1).take(slice(1))  # a stream's batch has more rows
             metrics[INFERENCE] = inference_milliseconds(keras, trained, sample.x, inputs)
         result = Result(
             curves.value,

@@ -1,7 +1,8 @@
 """Arrays on disk that are made once and mapped by every process of a node.
 
-An entry is a folder of ``.npy`` files with a ``description.json`` that says how large each is. It is written beside its
-final place and renamed there when it is whole, so that no reader ever meets half an entry.
+An entry is a folder of files with a ``description.json`` that says how large each is, and of which trees of arrays
+they are the leaves. It is written beside its final place and renamed there when it is whole, so that no reader ever
+meets half an entry. Arrays are ``.npy`` files, which are mapped. Other leaves are pickled, as a cache is its owner's.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import datetime
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,14 +27,33 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcompss.errors import InputError
+from hpcompss.training.data.trees import Index, kind_of, take
 
-__all__ = ["Array", "ArrayFile", "ArrayFolder", "ClassNames", "Entry", "cached", "opened"]
+__all__ = [
+    "Array",
+    "ArrayFile",
+    "ArrayFolder",
+    "ClassNames",
+    "Entry",
+    "cached",
+    "entries",
+    "entry_path",
+    "opened",
+    "remove",
+    "remove_unused",
+]
 
 Array = npt.NDArray[Any]
 ClassNames = tuple[str, ...]
 
 DESCRIPTION = "description.json"
 PARTIAL = ".partial"
+
+UNUSED_SECONDS = 14 * 24 * 3600
+"""After this time without use, entries are removed that no later study can use."""
+
+COPY_BYTES = 2**24
+"""How much is copied at a time."""
 
 
 class ArrayFile:
@@ -54,7 +76,8 @@ class ArrayFile:
 
     def append(self, rows: Array) -> None:
         """Writes ``rows``, of shape (any, *row_shape)."""
-        self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+        content = np.ascontiguousarray(rows, self.dtype)
+        self._file.write(content.view(np.uint8).data if content.dtype.kind in "Mm" else content.data)
         self.rows += len(rows)
 
     def close(self) -> None:
@@ -80,11 +103,19 @@ class ArrayFolder:
 
     Args:
         path: An empty folder.
+
+    Attributes:
+        streams: Whether the source gives streams, which cannot be kept here.
+        what: What the source is, for people.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.streams = False
+        self.what = ""
         self._files: dict[str, ArrayFile] = {}
+        self._trees: dict[str, Any] = {}
+        self._pickles: list[str] = []
 
     def open(self, name: str, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> ArrayFile:
         """Returns the file of the array ``name``, to be filled row by row; opening it again starts it anew."""
@@ -94,8 +125,52 @@ class ArrayFolder:
         return self._files[name]
 
     def save(self, name: str, array: Array) -> None:
-        """Writes a whole array."""
-        self.open(name, array.shape[1:], array.dtype).append(array)
+        """Writes a whole array, a part at a time."""
+        self.save_rows(name, array, slice(None))
+
+    def save_tree(self, name: str, tree: Any, index: Index = slice(None)) -> None:
+        """Writes a tree of arrays, or some rows of it; see `hpcompss.training.data.trees`."""
+        self._trees[name] = self._node(name, tree, index)
+
+    def _node(self, name: str, tree: Any, index: Index) -> dict[str, Any]:
+        if isinstance(tree, dict):
+            nodes = [
+                [key, self._node(f"{name}-{number}", each, index)] for number, (key, each) in enumerate(tree.items())
+            ]
+            return {"dict": nodes}
+        if isinstance(tree, list | tuple):
+            kind = "list" if isinstance(tree, list) else "tuple"
+            return {kind: [self._node(f"{name}-{number}", each, index) for number, each in enumerate(tree)]}
+        leaf = kind_of(tree)
+        if leaf == "array" and tree.dtype.kind not in "OV":
+            self.save_rows(name, tree, index)
+            return {"array": name}
+        rows = take(tree, index)
+        if leaf == "pandas" and len(types := {str(each) for each in _types(rows)}) == 1 and _is_plain(types.pop()):
+            # One array, which all processes map; only the labels are read by each.
+            self.save_rows(name, rows.to_numpy(), slice(None))
+            labels = {"index": rows.index, **({"columns": rows.columns} if rows.ndim == 2 else {"name": rows.name})}
+            self._pickle(f"{name}-labels", labels)
+            return {"frame": name}
+        if leaf == "ragged":
+            rows = {"values": rows.flat_values.numpy(), "splits": [each.numpy() for each in rows.nested_row_splits]}
+        self._pickle(name, rows)
+        return {"ragged" if leaf == "ragged" else "pickle": name}
+
+    def save_rows(self, name: str, rows: Array, index: Index) -> None:
+        """Writes some rows of an array, a part at a time."""
+        file = self.open(name, rows.shape[1:], rows.dtype)
+        step = max(1, COPY_BYTES // max(1, rows[:1].nbytes))
+        chosen = rows[index] if isinstance(index, slice) else index
+        for start in range(0, len(chosen), step):
+            part = chosen[start : start + step]
+            file.append(part if isinstance(index, slice) else rows[part])
+
+    def _pickle(self, name: str, value: Any) -> None:
+        path = self.path / f"{name}.pickle"
+        with path.open("wb") as file:
+            pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
+        self._pickles.append(path.name)
 
     def close(self) -> None:
         """Ends all files."""
@@ -105,12 +180,38 @@ class ArrayFolder:
     def finish(self, class_names: ClassNames) -> None:
         """Ends all files and writes the description that makes this folder an entry."""
         self.close()
+        names = [*(f"{name}.npy" for name in self._files), *self._pickles]
+        implied = {name: {"array": name} for name in self._files if not self._trees}
         description = {
             "created": datetime.datetime.now().isoformat(" ", "minutes"),
             "class_names": class_names,
-            "sizes": {name: (self.path / f"{name}.npy").stat().st_size for name in self._files},
+            "sizes": {name: (self.path / name).stat().st_size for name in names},
+            "trees": self._trees or implied,
+            "digest": _digest(self.path, names, self._trees),
+            "streams": self.streams,
+            "what": self.what,
         }
         (self.path / DESCRIPTION).write_text(json.dumps(description), "utf-8")
+
+
+def _types(frame: Any) -> list[Any]:
+    return list(frame.dtypes) if frame.ndim == 2 else [frame.dtype]
+
+
+def _is_plain(name: str) -> bool:
+    """Returns whether a pandas dtype is NumPy's own number or truth value."""
+    return re.fullmatch(r"u?int\d+|float\d+|bool", name) is not None
+
+
+def _digest(folder: Path, names: list[str], trees: dict[str, Any]) -> str:
+    """Returns a digest of an entry's content."""
+    digest = hashlib.blake2b(json.dumps(trees).encode(), digest_size=16)
+    for name in names:
+        digest.update(name.encode())
+        with (folder / name).open("rb") as file:
+            while piece := file.read(COPY_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -119,20 +220,55 @@ class Entry:
 
     Attributes:
         path: Its folder.
-        names: The arrays in it.
+        files: The names of its files.
+        trees: How its trees are made of its files.
         class_names: The names of the classes, or ().
         created: When it was made, for people.
+        digest: That of its content.
+        streams: Whether the source gives streams, so that nothing is kept here.
+        what: What the source is, for people.
     """
 
     path: Path
-    names: tuple[str, ...]
+    files: tuple[str, ...]
+    trees: dict[str, Any]
     class_names: ClassNames
     created: str
+    digest: str
+    streams: bool = False
+    what: str = ""
 
-    def array(self, name: str) -> Array:
-        """Returns an array of the entry, mapped from its file."""
-        array: Array = np.load(self.path / f"{name}.npy", mmap_mode="r")
-        return array
+    def __contains__(self, name: str) -> bool:
+        return name in self.trees
+
+    def tree(self, name: str) -> Any:
+        """Returns a tree of the entry, its arrays mapped from their files."""
+        return self._tree(self.trees[name])
+
+    def _tree(self, node: dict[str, Any]) -> Any:
+        ((kind, content),) = node.items()
+        if kind == "dict":
+            return {key: self._tree(each) for key, each in content}
+        if kind in ("list", "tuple"):
+            members = [self._tree(each) for each in content]
+            return members if kind == "list" else tuple(members)
+        if kind == "array":
+            return np.load(self.path / f"{content}.npy", mmap_mode="r")
+        if kind == "frame":
+            import pandas
+
+            values, labels = np.load(self.path / f"{content}.npy", mmap_mode="r"), self._unpickled(f"{content}-labels")
+            return (pandas.DataFrame if values.ndim == 2 else pandas.Series)(values, copy=False, **labels)
+        value = self._unpickled(content)
+        if kind == "ragged":
+            import tensorflow
+
+            return tensorflow.RaggedTensor.from_nested_row_splits(value["values"], value["splits"])
+        return value
+
+    def _unpickled(self, name: str) -> Any:
+        with (self.path / f"{name}.pickle").open("rb") as file:
+            return pickle.load(file)
 
 
 def cached(
@@ -152,10 +288,11 @@ def cached(
     Raises:
         InputError: The cache cannot be written.
     """
-    digest = hashlib.sha256(repr(identity).encode(errors="surrogateescape")).hexdigest()[:16]
-    path = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', title)[:40]}-{digest}"
+    path = entry_path(directory, title, identity)
     entry = opened(path)
     if entry is not None:
+        with contextlib.suppress(OSError):
+            os.utime(path / DESCRIPTION)
         return entry
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -169,14 +306,21 @@ def cached(
         ) from error
 
 
+def entry_path(directory: Path, title: str, identity: tuple[object, ...]) -> Path:
+    """Returns the folder of an entry; see `cached`."""
+    digest = hashlib.sha256(repr(identity).encode(errors="surrogateescape")).hexdigest()[:16]
+    return directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', title)[:40]}-{digest}"
+
+
 def opened(path: Path) -> Entry | None:
     """Returns the entry at ``path`` when it is whole, else None."""
     try:
         description = json.loads((path / DESCRIPTION).read_text("utf-8"))
         sizes = description["sizes"]
-        if any((path / f"{name}.npy").stat().st_size != size for name, size in sizes.items()):
+        if any((path / name).stat().st_size != size for name, size in sizes.items()):
             return None
-        return Entry(path, tuple(sizes), tuple(description["class_names"]), description["created"])
+        described = (description[key] for key in ("created", "digest", "streams", "what"))
+        return Entry(path, tuple(sizes), description["trees"], tuple(description["class_names"]), *described)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
@@ -237,3 +381,29 @@ def _acquire(descriptor: int) -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+# What is in the cache
+
+
+def entries(directory: Path) -> list[tuple[Path, int, float]]:
+    """Returns the entries of a cache, each with its size in bytes and when it was last used (seconds of the epoch)."""
+    found = []
+    for description in sorted(directory.glob(f"*/{DESCRIPTION}")):
+        files = [path for path in description.parent.rglob("*") if path.is_file()]
+        found.append((description.parent, sum(path.stat().st_size for path in files), description.stat().st_mtime))
+    return found
+
+
+def remove(path: Path) -> None:
+    """Removes an entry with its lock; processes that have mapped it keep what they have."""
+    (path / DESCRIPTION).unlink(missing_ok=True)  # first: half an entry is none
+    shutil.rmtree(path, ignore_errors=True)
+    Path(f"{path}.lock").unlink(missing_ok=True)
+
+
+def remove_unused(directory: Path, prefix: str) -> None:
+    """Removes entries with a prefix to their names that no process has used for long."""
+    for path, _, used in entries(directory):
+        if path.name.startswith(prefix) and time.time() - used > UNUSED_SECONDS:
+            remove(path)

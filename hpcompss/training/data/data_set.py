@@ -1,12 +1,14 @@
-"""The data a trial trains on: arrays that all processes of a node share."""
+"""The data a trial trains on: arrays that all processes of a node share, or streams that each makes for itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcompss.training.data.examples import Examples
+from hpcompss.training.data.streams import UnopenedStream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,9 @@ class DataSet:
         name: What to call the data, for people.
         joined: Training and validation data together, where they lie in one file; see `training_and_validation`.
         place: The folder of the cache that holds the training examples, for what is made of them, or None.
+        in_order: Whether the order of the rows means something, so that none are drawn.
+        digest: That of what the source gave; empty for streams.
+        make: Makes the data anew, for streams; None for arrays.
     """
 
     train: Examples
@@ -38,48 +43,93 @@ class DataSet:
     name: str = ""
     joined: Examples | None = field(default=None, repr=False)
     place: Path | None = field(default=None, repr=False)
+    in_order: bool = False
+    digest: str = ""
+    make: Callable[[], DataSet] | None = field(default=None, repr=False)
 
     def open(self) -> DataSet:
         """Returns the data with its streams made anew, for one training. Arrays stay as they are."""
-        return self
+        return self if self.make is None else self.make()
 
     def portion(self, share: float, seed: int) -> Examples:
         """Returns a share of the training data, copied unless it is all, see `split.portion`."""
         from hpcompss.training.data.split import portion
 
-        return portion(self.train, share, seed)
+        return portion(self.train, share, seed, self.in_order)
 
     def training_and_validation(self) -> Examples:
-        """Returns both sets as one, to refit the winner; copied only where the source had both."""
+        """Returns both sets as one, to refit the winner; copied only where the source had both.
+
+        Streams are joined one after the other, by a method of their own where they have one.
+        """
         if self.joined is not None:
             return self.joined
         if self.validation is None:
             return self.train
-        import numpy as np
+        if self.train.is_stream:
+            from hpcompss.training.data.streams import chain
 
+            return Examples(chain(self.train.x, self.validation.x))
+        from hpcompss.training.data.trees import concatenate
+
+        pairs = ((getattr(self.train, name), getattr(self.validation, name)) for name in ("x", "y", "weights"))
         return Examples(
-            np.concatenate([self.train.x, self.validation.x]), np.concatenate([self.train.y, self.validation.y])
+            *(None if first is None or second is None else concatenate([first, second]) for first, second in pairs)
         )
 
 
 def describe(data_set: DataSet) -> str:
     """Returns one line: ``digits: 1,150 train, 287 validation, 360 test; 8 x 8 x 1 float32; 10 classes``."""
-    counts = f"{len(data_set.train.y):,} train"
-    if data_set.validation is not None:
-        counts += f", {len(data_set.validation.y):,} validation"
-    if data_set.test is not None:
-        counts += f", {len(data_set.test.y):,} test"
-    shape = " x ".join(str(side) for side in data_set.train.x.shape[1:]) or "1"
-    return f"{data_set.name}: {counts}; {shape} {data_set.train.x.dtype}; {_targets(data_set)}"
+    parts = {"train": data_set.train, "validation": data_set.validation, "test": data_set.test}
+    counts = ", ".join(_amount(name, part) for name, part in parts.items() if part is not None)
+    shown = [f"{data_set.name}: {counts}"]
+    if not data_set.train.is_stream:
+        shown += [_features(data_set.train.x), _targets(data_set.train.y, data_set.class_names)]
+        shown += ["weights of the rows"] if data_set.train.weights is not None else []
+    return "; ".join(shown)
 
 
-def _targets(data_set: DataSet) -> str:
+def _amount(name: str, part: Examples) -> str:
+    if not part.is_stream:
+        return f"{part.rows:,} {name}"
+    stream = part.x if isinstance(part.x, UnopenedStream) else UnopenedStream.of(part.x)
+    return f"{name} ({stream.kind})" if stream.batches is None else f"{stream.batches:,} batches {name} ({stream.kind})"
+
+
+def _features(x: Any) -> str:
+    from hpcompss.training.data.trees import is_frame, leaves
+
+    found = list(leaves(x))
+    if len(found) > 1:
+        return ", ".join(f"{name.strip('[]')} {_shape(leaf)}" for name, leaf in found)
+    if is_frame(x):
+        return f"{x.shape[1]} column{'s' if x.shape[1] > 1 else ''}"
+    return _shape(x)
+
+
+def _shape(leaf: Any) -> str:
+    from hpcompss.training.data.trees import is_text
+
+    sides = " x ".join("?" if side is None else str(side) for side in leaf.shape[1:]) or "1"
+    return f"{sides} {'text' if is_text(leaf) else getattr(leaf, 'dtype', 'columns')}"
+
+
+def _targets(y: Any, class_names: tuple[str, ...]) -> str:
     import numpy as np
 
-    targets: np.ndarray[Any, Any] = data_set.train.y
-    if targets.dtype.kind == "f":
-        outputs = 1 if targets.ndim == 1 else targets.shape[1]
-        return f"regression of {outputs} value{'s' if outputs > 1 else ''}"
-    if targets.ndim > 1:
-        return f"{targets.shape[1]} labels each"
-    return f"{len(data_set.class_names) or np.unique(targets).size} classes"
+    from hpcompss.training.data.split import labels_of
+    from hpcompss.training.data.trees import leaves
+
+    if y is None:
+        return "no targets"
+    found = list(leaves(y))
+    if len(found) > 1:
+        return f"targets {', '.join(name.strip('[]') for name, _ in found)}"
+    labels: np.ndarray[Any, Any] | None = labels_of(y)
+    if labels is not None:
+        return f"{len(class_names) or np.unique(labels).size} classes"
+    leaf = found[0][1]
+    columns = leaf.shape[1] if len(leaf.shape) > 1 else 1
+    if getattr(getattr(leaf, "dtype", None), "kind", "f") in "iu":
+        return f"{columns} labels each"
+    return f"regression of {columns} value{'s' if columns > 1 else ''}"

@@ -26,10 +26,10 @@ def read(target: ArrayFolder) -> ClassNames:
     except ImportError:
         raise MissingExtraError("scikit-learn", "tensorflow", "the data set 'digits'") from None
     digits = load_digits()
-    x = digits.images[..., np.newaxis] / BRIGHTEST
-    y = digits.target
+    x = (digits.images[..., np.newaxis] / BRIGHTEST).astype(np.float32)
+    y = digits.target.astype(np.int64)
     # The user's seed must not move images between training and test: scores of different studies would not compare.
-    test, train = select(y, TEST_IMAGES, np.random.RandomState(0))
+    test, train = select(TEST_IMAGES, len(y), y, np.random.RandomState(0))
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
     save_arrays(arrays, "the data set 'digits'", "data.name", target)
     return tuple(str(digit) for digit in digits.target_names)

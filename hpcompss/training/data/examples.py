@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import itertools
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hpcompss.training.data.streams import is_stream
+
+if TYPE_CHECKING:
+    from hpcompss.training.data.trees import Index
 
 __all__ = ["Examples"]
 
@@ -29,9 +37,14 @@ class Examples:
     @property
     def is_stream(self) -> bool:
         """Whether ``x`` is an iterable of batches."""
-        from hpcompss.training.data.streams import is_stream
-
         return is_stream(self.x)
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are; None for a stream."""
+        from hpcompss.training.data.trees import rows_of
+
+        return None if self.is_stream else rows_of(self.x)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -49,3 +62,32 @@ class Examples:
         if self.is_stream:
             return self.x
         return self.arguments if self.weights is None else (self.x, self.y, self.weights)
+
+    def take(self, index: Index) -> Examples:
+        """Returns the rows of a slice, or at some positions; a slice copies no array."""
+        from hpcompss.training.data.trees import take
+
+        return Examples(*(None if part is None else take(part, index) for part in (self.x, self.y, self.weights)))
+
+    def batch(self, count: int) -> Examples:
+        """Returns the first rows; of a stream its first batch, as it comes, which the stream still has."""
+        if not self.is_stream:
+            return self.take(slice(count))
+        if isinstance(self.x, types.GeneratorType):
+            first = next(self.x)
+            object.__setattr__(self, "x", _chained(first, self.x))
+        elif hasattr(self.x, "__getitem__") and hasattr(self.x, "__len__"):
+            first = self.x[0]  # a PyDataset, which need not be iterable
+        else:
+            first = next(iter(self.x))
+        parts = first if isinstance(first, tuple) else tuple(first) if isinstance(first, list) else (first,)
+        return Examples(*parts[:3])
+
+    def with_weights(self, weights: Any) -> Examples:
+        """Returns the same rows with other weights."""
+        return replace(self, weights=weights)
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    """Yields all batches of a generator whose first one was taken. A generator itself, as Keras wants."""
+    yield from itertools.chain((first,), rest)

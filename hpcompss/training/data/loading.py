@@ -14,7 +14,7 @@ from hpcompss.training.data.specification import DataSpecification
 if TYPE_CHECKING:
     from hpcompss.training.data.cache import Entry
 
-__all__ = ["DELIVERED", "load_data", "load_data_once", "load_entry", "load_folds"]
+__all__ = ["DELIVERED", "forget_run", "load_data", "load_data_once", "load_entry", "load_folds"]
 
 DELIVERED = "HPCOMPSS_DATA"
 """The environment variable of a worker's processes that names the data which the master gave it, in the cache."""
@@ -24,8 +24,8 @@ def load_data(specification: DataSpecification, *, cache_directory: str | os.Pat
     """Returns the data that ``specification`` states.
 
     The first call on a node reads and decodes it into the cache, while other processes that ask for the same wait;
-    later calls only map files. What a function returns is kept until its module's file changes: to have it called again
-    because what it reads has changed, delete its folder in the cache.
+    later calls only map files. A function is called once for each run of a study, on each machine; with ``cache: true``
+    what it returned is used again until its module's file changes.
 
     Args:
         specification: What the user stated.
@@ -38,13 +38,14 @@ def load_data(specification: DataSpecification, *, cache_directory: str | os.Pat
         MissingExtraError: A package that reads this data is not installed.
     """
     # NumPy is imported only when data is really loaded: the master imports this module too, and must start at once.
+    from hpcompss.training.data.function import streams_of
     from hpcompss.training.data.split import split
 
     entry = load_entry(specification, cache_folder() if cache_directory is None else Path(cache_directory))
     name = specification.title
     if specification.function is not None:
         name += f" (called {entry.created})"
-    return split(specification, entry, name)
+    return streams_of(specification, name) if entry.streams else split(specification, entry, name)
 
 
 def load_entry(specification: DataSpecification, directory: Path) -> Entry:
@@ -54,14 +55,30 @@ def load_entry(specification: DataSpecification, directory: Path) -> Entry:
         specification: What the user stated.
         directory: The cache.
     """
-    from hpcompss.training.data.cache import cached, opened
-    from hpcompss.training.data.sources import find_source
+    from hpcompss.training.data.cache import cached, opened, remove_unused
+    from hpcompss.training.data.sources import RUN, find_source
 
     delivered = os.environ.get(DELIVERED, "")
     if delivered and (entry := opened(directory / delivered)) is not None:
         return entry
+    if specification.arrays is not None and (entry := opened(directory / specification.arrays)) is not None:
+        return entry
     source = find_source(specification)
+    if source.title.startswith(RUN):
+        remove_unused(directory, RUN)
     return cached(directory, source.title, source.identity, source.read)
+
+
+def forget_run(specification: DataSpecification) -> None:
+    """Removes from this machine's cache what a function returned for one run that is over."""
+    from hpcompss.training.data.cache import entry_path, remove
+    from hpcompss.training.data.sources import RUN, find_source
+
+    if specification.function is None or specification.cache or not specification.run:
+        return
+    source = find_source(specification)
+    if source.title.startswith(RUN):
+        remove(entry_path(cache_folder(), source.title, source.identity))
 
 
 @functools.lru_cache(maxsize=1)
@@ -82,4 +99,4 @@ def load_folds(specification: DataSpecification, folds: int) -> tuple[DataSet, .
     """
     from hpcompss.training.data.folds import folds_of
 
-    return folds_of(load_data_once(specification), folds, specification.seed)
+    return folds_of(load_data_once(specification), folds, specification)

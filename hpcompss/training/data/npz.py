@@ -22,8 +22,8 @@ def is_npz(path: Path) -> bool:
         return any(name.endswith(".npy") for name in archive.namelist())
 
 
-def read(path: Path, target: ArrayFolder) -> ClassNames:
-    """Writes the archive's arrays, one at a time in memory; there are no class names.
+def read(path: Path, allow_nan: bool, target: ArrayFolder) -> ClassNames:
+    """Writes the archive's arrays; there are no class names.
 
     Raises:
         InputError: The file is damaged, or see `hpcompss.training.data.arrays.save_arrays`.
@@ -32,6 +32,12 @@ def read(path: Path, target: ArrayFolder) -> ClassNames:
         archive = np.load(path, allow_pickle=False)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read '{path}': {error}", key="data.path") from error
+    arrays = {}
     with archive:
-        save_arrays(archive, f"'{path}'", "data.path", target)
+        for name in archive.files:
+            try:
+                arrays[name] = archive[name]
+            except Exception as error:  # Python objects, a damaged archive
+                raise InputError(f"cannot read {name} of '{path}': {error}", key="data.path") from error
+    save_arrays(arrays, f"'{path}'", "data.path", target, allow_nan=allow_nan)
     return ()

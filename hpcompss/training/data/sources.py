@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from hpcompss.training.data.cache import ArrayFolder, ClassNames
 from hpcompss.training.data.files import is_hidden
 from hpcompss.training.data.specification import DataSpecification
 
-__all__ = ["Source", "find_source"]
+__all__ = ["RUN", "Source", "find_source"]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Part of every identity: raise it when a reader gives other arrays than before, so that old caches are left alone."""
+
+RUN = "run-"
+"""What the names of entries begin with that belong to one run of one study."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,23 @@ def find_source(specification: DataSpecification) -> Source:
         MissingExtraError: The package that brings the data set is not installed.
     """
     if specification.path is not None:
-        return _path_source(Path(specification.path), specification.image_size)
+        return _path_source(specification)
+    if specification.arrays is not None:
+        raise InputError(
+            "the arrays of this study are not in the cache of this machine: pass them again (data=...), or let all "
+            "machines share one folder by HPCOMPSS_CACHE",
+            key="data",
+        )
     if specification.function is not None:
-        identity = function.identity(specification.function)
-        read = functools.partial(function.read, specification.function, specification.function_name)
-        return Source(os.path.basename(specification.function_name), (READER_VERSION, "function", *identity), read)
+        # What a function reads may change: only the user can know that it does not.
+        run = () if specification.cache else (specification.run or uuid.uuid4().hex,)
+        identity = (*function.identity(specification.function), specification.allow_nan, *run)
+        read = functools.partial(
+            function.read, specification.function, specification.function_name, specification.allow_nan
+        )
+        title = os.path.basename(specification.function_name)
+        title = title if specification.cache else f"{RUN}{title}"
+        return Source(title, (READER_VERSION, "function", *identity), read)
     name = specification.name or ""
     if name == "digits":
         return Source(name, (READER_VERSION, name, _version("scikit-learn", name)), digits.read)
@@ -57,15 +73,23 @@ def find_source(specification: DataSpecification) -> Source:
     return Source(name, identity, functools.partial(keras_datasets.read, name))
 
 
-def _path_source(path: Path, image_size: tuple[int, int] | None) -> Source:
+def _path_source(specification: DataSpecification) -> Source:
+    path = Path(specification.path or "")
     try:
         stamp = _folder_stamp(path) if path.is_dir() else _file_stamp(path)
     except OSError as error:
         if not path.exists():
             raise InputError(f"no such file or folder: '{path}'", key="data.path") from None
         raise InputError(f"cannot read '{error.filename}': {error.strerror}", key="data.path") from error
-    identity = (READER_VERSION, "path", os.path.realpath(path), *stamp, image_size)
-    return Source(path.name, identity, functools.partial(recognition.read, path, image_size))
+    columns = (
+        specification.target,
+        specification.features,
+        specification.weights,
+        *specification.split_columns.items(),
+    )
+    settings = (specification.image_size, specification.allow_nan, columns)
+    identity = (READER_VERSION, "path", os.path.realpath(path), *stamp, settings)
+    return Source(path.name, identity, functools.partial(recognition.read, specification))
 
 
 def _file_stamp(path: Path) -> tuple[object, ...]:

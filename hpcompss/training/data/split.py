@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, nearest
 from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, Entry, cached
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.examples import Examples
-from hpcompss.training.data.specification import DataSpecification
+from hpcompss.training.data.specification import DataSpecification, ValidationSplit
+from hpcompss.training.data.trees import is_frame, is_text, kind_of
 
-__all__ = ["DEFAULT_VALIDATION", "Positions", "copy_rows", "is_classes", "portion", "select", "split"]
+__all__ = ["DEFAULT_VALIDATION", "Positions", "examples", "labels_of", "portion", "rule_labels", "select", "split"]
 
 DEFAULT_VALIDATION = 0.2
-SPLIT_VERSION = 1
+SPLIT_VERSION = 2
 """Part of every split's identity: raise it when the same numbers give other rows than before."""
+
+VALIDATION_ROWS = "validation_rows"
+"""The name, in an entry, of how many of its last rows are validation data."""
 
 PURPOSES = ("test split", "test subset", "train subset", "validation", "portion")
 """What is drawn; their order is part of what a seed means."""
-
-COPY_BYTES = 2**24
-"""How much is copied at a time."""
 
 Positions = npt.NDArray[np.intp]
 
@@ -46,7 +48,7 @@ class Plan:
 
 
 def split(specification: DataSpecification, entry: Entry, name: str) -> DataSet:
-    """Returns the source's arrays with the subsets and splits that ``specification`` states.
+    """Returns the source's data with the subsets and splits that ``specification`` states.
 
     Args:
         specification: What the user stated.
@@ -54,72 +56,154 @@ def split(specification: DataSpecification, entry: Entry, name: str) -> DataSet:
         name: What to call the data.
 
     Raises:
-        InputError: More is asked for than there is, a set would be empty, or the cache cannot be written.
+        InputError: More is asked for than there is, a set would be empty, a column is unknown, or the cache cannot be
+            written.
     """
     plan = _plan(specification, entry)
-    training = _training_entry(plan, specification.seed, entry)
-    x, y = training.array("x_train"), training.array("y_train")
-    test = _test_entry(plan, specification.seed, entry)
-    has_test = "y_test" in test.names
-    validation = Examples(entry.array("x_val"), entry.array("y_val")) if not plan.validation else None
+    training = _training_entry(plan, specification, entry)
+    both = examples(training, "train")
+    test = _test_entry(plan, specification, entry)
+    train, end = plan.train, plan.train + plan.validation
+    if VALIDATION_ROWS in training:  # whole groups are not just as many rows as asked for
+        end = both.rows or 0
+        train = end - int(training.tree(VALIDATION_ROWS)[0])
+    validation = both.take(slice(train, end)) if plan.validation else None
+    if validation is None and "x_val" in entry:
+        validation = examples(entry, "val")
     return DataSet(
-        train=Examples(x[: plan.train], y[: plan.train]),
-        validation=validation or Examples(x[plan.train :], y[plan.train :]),
-        test=Examples(test.array("x_test"), test.array("y_test")) if has_test else None,
+        train=both if train == both.rows else both.take(slice(train)),
+        validation=validation,
+        test=examples(test, "test") if "x_test" in test else None,
         class_names=entry.class_names,
         name=name,
-        joined=Examples(x, y) if plan.validation else None,
+        joined=both.take(slice(end)) if plan.validation else None,
         place=training.path,
+        in_order=specification.split is not None and specification.split.in_order,
+        digest=entry.digest,
     )
 
 
-def is_classes(y: Array) -> bool:
-    """Returns whether targets are classes, whole numbers of one column, that splits keep in proportion."""
-    return y.dtype.kind == "i" and y.ndim == 1
+def examples(entry: Entry, part: str) -> Examples:
+    """Returns one part of an entry: ``train``, ``val`` or ``test``."""
+    names = (f"x_{part}", f"y_{part}", f"sample_weight_{part}")
+    return Examples(*(entry.tree(name) if name in entry else None for name in names))
 
 
-def select(y: Array, count: int, random: np.random.RandomState) -> tuple[Positions, Positions]:
+def labels_of(y: Any) -> Array | None:
+    """Returns the class of each row: whole numbers, truth values or words in one column. None for other targets."""
+    if isinstance(y, dict | list | tuple) or y is None:
+        return None
+    labels: Array = np.asarray(y) if hasattr(y, "__array__") and kind_of(y) != "sparse" else np.empty((0, 2))
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        return None
+    if labels.dtype.kind == "O":
+        return labels.astype(str) if is_text(labels) else None
+    return labels if labels.dtype.kind in "iubUS" else None
+
+
+def rule_labels(entry: Entry, rule: ValidationSplit) -> tuple[Array | None, Array | None]:
+    """Returns what a split of the training rows goes by: the classes to keep in proportion, and the groups.
+
+    Raises:
+        InputError: There is no such column, or the targets are no classes.
+    """
+    groups = None if rule.groups is None else _column(entry, "groups", rule.groups)
+    if isinstance(rule.stratify, str):
+        return _column(entry, "stratify", rule.stratify), groups
+    labels = labels_of(entry.tree("y_train")) if "y_train" in entry and rule.stratify is not False else None
+    if rule.stratify and labels is None:
+        raise InputError(
+            "the targets are no classes (whole numbers or words in one column): name a column, or leave it out",
+            key="data.validation.stratify",
+        )
+    return (None if rule.in_order else labels), groups
+
+
+def _column(entry: Entry, setting: str, name: str) -> Array:
+    """Returns a column that a split goes by: one that the source gave for that, a feature, or an input of its own."""
+    if setting in entry:
+        return np.asarray(entry.tree(setting))
+    x = entry.tree("x_train")
+    columns = [str(each) for each in x.columns] if is_frame(x) else list(x) if isinstance(x, dict) else []
+    if name not in columns:
+        known = nearest(name, columns) if columns else f"give an array {setting!r} with the data"
+        raise InputError(f"there is no column {name!r}; {known}", key=f"data.validation.{setting}")
+    column = np.asarray(x[name])
+    return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+
+
+def select(count: int, rows: int, labels: Array | None, random: np.random.RandomState) -> tuple[Positions, Positions]:
     """Returns the positions of ``count`` rows and those of all others, both in random order.
 
-    Rows of classes (whole numbers of one column) are taken in proportion to their class, by the method of Sainte-Lague:
-    the k-th row of a class of n has rank (k - 1/2) / n, and the lowest ranks are taken. So a class of one row is taken
-    last, and of equal ranks the one that comes first in a random order.
+    Rows with labels are taken in proportion to their label, by the method of Sainte-Lague: the k-th row of a class of n
+    has rank (k - 1/2) / n, and the lowest ranks are taken. So a class of one row is taken last, and of equal ranks the
+    one that comes first in a random order.
 
     Args:
-        y: Targets.
         count: How many rows to take.
+        rows: How many rows there are.
+        labels: The class of each row, shape (rows,), or None.
         random: Draws the order; the legacy generator, whose numbers are the same in every version of NumPy.
     """
-    order = random.permutation(len(y))
-    if is_classes(y):
-        _, classes, sizes = np.unique(y[order], return_inverse=True, return_counts=True)
+    order = random.permutation(rows)
+    if labels is not None:
+        _, classes, sizes = np.unique(labels[order], return_inverse=True, return_counts=True)
         by_class = np.argsort(classes, kind="stable")
-        position_in_class = np.empty(len(y))
-        position_in_class[by_class] = np.arange(len(y)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        position_in_class = np.empty(rows)
+        position_in_class[by_class] = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = order[np.argsort((position_in_class + 0.5) / sizes[classes], kind="stable")]
     return random.permutation(order[:count]), random.permutation(order[count:])
 
 
-def portion(examples: Examples, share: float, seed: int) -> Examples:
+def select_groups(count: int, groups: Array, random: np.random.RandomState) -> tuple[Positions, Positions]:
+    """Returns the positions of about ``count`` rows and those of all others; rows of one group stay together.
+
+    Groups are taken in random order, each that does not exceed ``count``, and the smallest one where none does.
+
+    Args:
+        count: How many rows to take.
+        groups: The group of each row, shape (rows,).
+        random: Draws the order of the groups, and of the rows.
+    """
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    taken, left = np.zeros(len(sizes), bool), count
+    for group in random.permutation(len(sizes)):
+        if sizes[group] <= left:
+            taken[group], left = True, left - sizes[group]
+    if not taken.any():
+        taken[sizes.argmin()] = True
+    chosen = taken[numbers]
+    return random.permutation(np.flatnonzero(chosen)), random.permutation(np.flatnonzero(~chosen))
+
+
+def portion(data: Examples, share: float, seed: int, in_order: bool = False) -> Examples:
     """Returns a share of training data, of each class in proportion; a larger share contains every smaller one.
 
     Args:
-        examples: Training data.
+        data: Training data.
         share: Above 0 and up to 1; at least one row is taken.
         seed: Draws which rows.
+        in_order: Whether to take the last rows in place of drawing some.
     """
-    count = max(1, round(share * len(examples.y)))
-    if count == len(examples.y):
-        return examples
-    rows, _ = select(examples.y, count, _random(seed, "portion"))
-    rows.sort()  # the order in which a file is read fastest
-    return Examples(examples.x[rows], examples.y[rows])
+    rows = data.rows
+    if rows is None:
+        raise InputError(
+            "a stream has no share: take epochs (max_epochs) in place of min_share", key="fidelity.min_share"
+        )
+    count = max(1, round(share * rows))
+    if count == rows:
+        return data
+    if in_order:
+        return data.take(slice(rows - count, rows))
+    chosen, _ = select(count, rows, labels_of(data.y), _random(seed, "portion"))
+    chosen.sort()  # the order in which a file is read fastest
+    return data.take(chosen)
 
 
 def _plan(specification: DataSpecification, entry: Entry) -> Plan:
-    rows = {
-        part: len(entry.array(f"y_{part}")) if f"y_{part}" in entry.names else 0 for part in ("train", "val", "test")
-    }
+    rows = {part: examples(entry, part).rows or 0 if f"x_{part}" in entry else 0 for part in ("train", "val", "test")}
     test_split, test_subset = 0, None
     if specification.test is not None and rows["test"]:
         test_subset = _count(specification.test, rows["test"], "data.test", "test")
@@ -137,7 +221,9 @@ def _plan(specification: DataSpecification, entry: Entry) -> Plan:
                 key="data.validation",
             )
         return Plan(test_split, test_subset, train, 0)
-    amount = DEFAULT_VALIDATION if specification.validation is None else specification.validation
+    if specification.split is None:
+        return Plan(test_split, test_subset, train, 0)
+    amount = DEFAULT_VALIDATION if specification.split.share is None else specification.split.share
     validation = _count(amount, train, "data.validation", "training")
     _check_rest(train - validation, "data.validation")
     return Plan(test_split, test_subset, train - validation, validation)
@@ -157,38 +243,64 @@ def _check_rest(rest: int, key: str) -> None:
         raise InputError("nothing is left to train on: ask for less", key=key)
 
 
-def _training_entry(plan: Plan, seed: int, source: Entry) -> Entry:
+def _training_entry(plan: Plan, specification: DataSpecification, source: Entry) -> Entry:
     """Returns the entry whose ``train`` arrays hold the training rows, then the validation rows."""
-    y = source.array("y_train")
-    if not (plan.test_split or plan.validation) and plan.train == len(y):
-        return source
+    rule, seed = specification.split or ValidationSplit(), specification.seed
+    rows = examples(source, "train").rows or 0
+    if rule.in_order or (not (plan.test_split or plan.validation) and plan.train == rows):
+        return source  # in order, the parts are stretches of what is there
 
     def build(folder: ArrayFolder) -> ClassNames:
-        rest = select(y, plan.test_split, _random(seed, "test split"))[1]
-        subset = rest[select(y[rest], plan.train + plan.validation, _random(seed, "train subset"))[0]]
-        validation, train = select(y[subset], plan.validation, _random(seed, "validation"))
-        _save(source, "train", subset[np.concatenate([train, validation])], folder, "train")
+        labels, groups = rule_labels(source, rule)
+        rest = _drawn(plan.test_split, np.arange(rows), labels, groups, seed, "test split")[1]
+        subset = _drawn(plan.train + plan.validation, rest, labels, groups, seed, "train subset")[0]
+        validation, train = _drawn(plan.validation, subset, labels, groups, seed, "validation")
+        _save(source, "train", np.concatenate([train, validation]), folder, "train")
+        for name in ("groups", "stratify"):
+            if name in source:
+                folder.save_tree(name, source.tree(name), np.concatenate([train, validation]))
+        folder.save_tree(VALIDATION_ROWS, np.array([len(validation)]))
         return source.class_names
 
     # Kept in the source's own folder, so that they go when it goes.
-    identity = (SPLIT_VERSION, plan.test_split, plan.train, plan.validation, seed)
+    identity = (SPLIT_VERSION, plan.test_split, plan.train, plan.validation, seed, rule)
     return cached(source.path, "train", identity, build)
 
 
-def _test_entry(plan: Plan, seed: int, source: Entry) -> Entry:
+def _drawn(
+    count: int, among: Positions, labels: Array | None, groups: Array | None, seed: int, purpose: str
+) -> tuple[Positions, Positions]:
+    """Returns ``count`` of some rows, and the others; the groups of one count as its rows do."""
+    random, count = _random(seed, purpose), min(count, len(among))
+    if groups is not None and 0 < count < len(among):
+        first, second = select_groups(count, groups[among], random)
+    else:
+        first, second = select(count, len(among), None if labels is None else labels[among], random)
+    return among[first], among[second]
+
+
+def _test_entry(plan: Plan, specification: DataSpecification, source: Entry) -> Entry:
     """Returns the entry whose ``test`` arrays hold the test rows, if there are any."""
+    rule, seed = specification.split or ValidationSplit(), specification.seed
     origin, count, purpose = ("train", plan.test_split, "test split")
     if plan.test_subset is not None:
         origin, count, purpose = ("test", plan.test_subset, "test subset")
-    if not count or (origin == "test" and count == len(source.array("y_test"))):
+    rows = examples(source, origin).rows or 0 if count else 0
+    if not count or (origin == "test" and count == rows):
         return source
 
     def build(folder: ArrayFolder) -> ClassNames:
-        chosen = select(source.array(f"y_{origin}"), count, _random(seed, purpose))[0]
+        labels, groups = (
+            rule_labels(source, rule) if origin == "train" else (labels_of(examples(source, "test").y), None)
+        )
+        if rule.in_order:
+            chosen = np.arange(rows - count, rows) if origin == "train" else np.arange(count)
+        else:
+            chosen = _drawn(count, np.arange(rows), labels, groups, seed, purpose)[0]
         _save(source, origin, chosen, folder, "test")
         return source.class_names
 
-    return cached(source.path, "test", (SPLIT_VERSION, origin, count, seed), build)
+    return cached(source.path, "test", (SPLIT_VERSION, origin, count, seed, rule), build)
 
 
 def _random(seed: int, purpose: str) -> np.random.RandomState:
@@ -197,13 +309,6 @@ def _random(seed: int, purpose: str) -> np.random.RandomState:
 
 
 def _save(source: Entry, part: str, positions: Positions, folder: ArrayFolder, name: str) -> None:
-    for axis in "xy":
-        copy_rows(source.array(f"{axis}_{part}"), positions, folder, f"{axis}_{name}")
-
-
-def copy_rows(rows: Array, positions: Positions, folder: ArrayFolder, name: str) -> None:
-    """Writes the rows at these positions as an array of an entry, a part at a time."""
-    file = folder.open(name, rows.shape[1:], rows.dtype)
-    step = max(1, COPY_BYTES // rows[:1].nbytes)
-    for start in range(0, len(positions), step):
-        file.append(rows[positions[start : start + step]])
+    for axis in ("x", "y", "sample_weight"):
+        if f"{axis}_{part}" in source:
+            folder.save_tree(f"{axis}_{name}", source.tree(f"{axis}_{part}"), positions)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["is_stream"]
+__all__ = ["UnopenedStream", "chain", "is_stream", "restarting"]
 
 STREAMS = (
     ("tensorflow", "Dataset", "DatasetV2"),
@@ -16,12 +20,82 @@ STREAMS = (
 """The packages, each with the names of its classes of iterables that Keras's ``fit`` takes."""
 
 
+@dataclass(frozen=True)
+class UnopenedStream:
+    """Stands for a stream that each training makes for itself.
+
+    Attributes:
+        kind: The class of the stream.
+        batches: How many batches it has, or None where it does not say.
+    """
+
+    kind: str
+    batches: int | None
+
+    @classmethod
+    def of(cls, stream: Any) -> UnopenedStream:
+        """Returns what stands for a stream."""
+        batches = None
+        for ask in (len, lambda each: each.num_batches):
+            try:
+                batches = int(ask(stream))
+                break
+            except (TypeError, AttributeError, ValueError, NotImplementedError):
+                continue
+        return cls(type(stream).__name__.strip("_"), batches)
+
+
 def is_stream(value: Any) -> bool:
     """Returns whether Keras would iterate over a value for batches."""
-    if isinstance(value, types.GeneratorType):
+    if isinstance(value, types.GeneratorType | UnopenedStream):
         return True
     return any(
         cls.__name__ in names and cls.__module__.partition(".")[0] == package
         for cls in type(value).__mro__
         for package, *names in STREAMS
     )
+
+
+def chain(first: Any, second: Any) -> Any:
+    """Returns a stream of the batches of one and then of another. Raises `TypeError` where there is no way to."""
+    if hasattr(first, "concatenate"):
+        return first.concatenate(second)
+    if isinstance(first, types.GeneratorType) and isinstance(second, types.GeneratorType):
+        return _chained(first, second)
+    raise TypeError(f"two streams of the class {type(first).__name__} cannot be joined")
+
+
+def _chained(first: Iterator[Any], second: Iterator[Any]) -> Iterator[Any]:
+    yield from itertools.chain(first, second)
+
+
+def restarting(make: Callable[[], Iterator[Any]]) -> Any:
+    """Returns a stream of a generator's batches that begins anew with each epoch.
+
+    With TensorFlow it is a ``tf.data.Dataset``. Other backends know generators alone, which end once: there it goes
+    on for ever, and ``steps_per_epoch`` says how long an epoch is.
+
+    Args:
+        make: Returns the generator, which may end.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or keras.backend.backend() != "tensorflow":
+        return _endless(make)
+    import numpy as np
+    import tensorflow
+
+    first = next(make())
+
+    def specification(value: Any) -> Any:
+        array = np.asarray(value)
+        kind = tensorflow.string if array.dtype.kind in "USO" else array.dtype
+        return tensorflow.TensorSpec((None, *array.shape[1:]) if array.ndim else (), kind)
+
+    return tensorflow.data.Dataset.from_generator(
+        make, output_signature=keras.tree.map_structure(specification, keras.tree.lists_to_tuples(first))
+    )
+
+
+def _endless(make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    while True:
+        yield from make()
