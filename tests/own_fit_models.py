@@ -165,6 +165,16 @@ def build_with_shared_metrics(hp):
     return network(hp.Int("units", 4, 16, step=4), metrics=METRICS)
 
 
+BASE = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(8, activation="relu")])
+
+
+def build_on_shared_base(hp):
+    """Trains layers that the module holds, and that the next model is built on."""
+    model = keras.Sequential([BASE, layers.Dense(hp.Int("units", 10, 20)), layers.Dense(10, activation="softmax")])
+    model.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 class Net(keras.Model):
     """Has arguments and no get_config, and weights only once it was called."""
 

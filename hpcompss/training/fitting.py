@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from hpcompss.training.evidence import Evidence, input_specification
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import INFERENCE, Job
 from hpcompss.training.kept import example_inputs, reset_metrics
+from hpcompss.training.user_objects import shared_layers
 from hpcompss.trial import Failure, is_better
 
 __all__ = [
@@ -130,6 +132,7 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
     Raises:
         InputError: ``build`` returns anything else.
     """
+    _restore_shared_layers(keras, hypermodel)
     model = hypermodel.build(hp)
     if not isinstance(model, keras.Model):
         raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
@@ -137,6 +140,19 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
         raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
     reset_metrics(keras, model)  # a metric that the user's module holds still has what it has seen of the last model
     return model
+
+
+def _restore_shared_layers(keras: Any, hypermodel: ModelBuilder) -> None:
+    """Gives layers that the user's module holds, a base model say, the weights they had before the first trial."""
+    for layer in shared_layers(keras, hypermodel):
+        if layer not in _SHARED:
+            _SHARED[layer] = layer.get_weights() if layer.built else None
+        elif (weights := _SHARED[layer]) is not None:
+            layer.set_weights(weights)
+
+
+_SHARED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""The layers that users' modules hold, with their first weights; None of one that had none yet."""
 
 
 class Curves:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcompss.training.hypermodel import ModelBuilder, origin
 
-__all__ = ["user_objects"]
+__all__ = ["shared_layers", "user_objects"]
 
 LIBRARIES = ("builtins", "hpcompss", "jax", "keras", "keras_tuner", "numpy", "tensorflow", "torch")
 """Packages whose objects Keras finds by itself, or never asks for."""
@@ -31,24 +31,49 @@ def user_objects(hypermodel: ModelBuilder) -> dict[str, Any]:
         hypermodel: The user's model family.
     """
     objects: dict[str, Any] = {}
+    for value in _values(hypermodel):
+        if isinstance(value, type | types.FunctionType):
+            objects.setdefault(value.__name__, value)
+    return objects
+
+
+def shared_layers(keras: Any, hypermodel: ModelBuilder) -> list[Any]:
+    """Returns the layers and models that the user's modules, or the object with ``build``, hold from trial to trial.
+
+    Args:
+        keras: The module.
+        hypermodel: The user's model family.
+    """
+    held = [*_values(hypermodel), *getattr(origin(hypermodel), "__dict__", {}).values()]
+    found = {}
+    for value in held:
+        for each in keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]:
+            if isinstance(each, keras.Layer):
+                found[id(each)] = each
+    return list(found.values())
+
+
+def _values(hypermodel: ModelBuilder) -> Iterator[Any]:
+    """Yields what stands in the user's modules, but for modules and what libraries define."""
     pending = list(_namespaces(origin(hypermodel)))
     roots = {str(each.get("__name__")) for each in pending}
     folders = [Path(each["__file__"]).resolve().parent for each in pending if each.get("__file__")]
-    seen: set[int] = set()
+    seen: dict[int, Mapping[str, Any]] = {}  # held, so that no other one gets its identity
     while pending:
         namespace = pending.pop(0)
         if id(namespace) in seen:
             continue
-        seen.add(id(namespace))
+        seen[id(namespace)] = namespace
         for value in list(namespace.values()):
             if isinstance(value, types.ModuleType):
                 pending += [vars(value)] if _is_near(value, folders) else []
-            elif isinstance(value, type | types.FunctionType) and not _is_library(value.__module__):
-                objects.setdefault(value.__name__, value)
+            elif not isinstance(value, type | types.FunctionType):
+                yield value
+            elif not _is_library(value.__module__):
+                yield value
                 home = sys.modules.get(value.__module__)
                 if value.__module__ in roots or (home is not None and _is_near(home, folders)):
                     pending += _namespaces(value)
-    return objects
 
 
 def _namespaces(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -176,6 +176,12 @@ def test_metrics_of_the_users_module_keep_nothing_of_another_model(keras: Any, t
     assert other.evaluate(np.zeros((8, 8, 8, 1)), np.zeros(8), verbose=0, return_dict=True)["count"] == 8
 
 
+def test_layers_of_the_users_module_learn_nothing_from_another_trial(keras: Any, tmp_path: Path) -> None:
+    job = job_of("build_on_shared_base")
+    curves = trained(job, tmp_path, {"units": 10}).curves
+    assert trained(job, tmp_path, {"units": 10}).curves == curves
+
+
 # How it is tested
 
 
