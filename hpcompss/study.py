@@ -125,6 +125,7 @@ class Study:
         data_digest: A digest of the data that the trials are trained on, empty where it is not known.
         code: Digests of the user's files as of the last time that it was begun or resumed, or None.
         limits: What was stated on resume in place of the workflow's own stop rules, as those of `StopRules`.
+        model: The Python object that builds its models, where it was begun with one in this process, else None.
 
     Raises:
         InputError: An argument is wrong, or the folder is not empty, not writable, or in use.
@@ -227,6 +228,7 @@ class Study:
         self.code: dict[str, str] | None = settings.get("about", {}).get("code")
         self.limits: dict[str, Any] = {}
         self.data_digest = ""
+        self.model: Any = None
         self._history = self.prior
         self._trials: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -820,6 +822,40 @@ class Study:
         return is_better(trial.value, best.value, self.direction) or (
             trial.value == best.value and trial.number < best.number
         )
+
+    # What it leaves
+
+    def best_model(self, model: Any = None) -> Any:
+        """Returns the best model, trained and compiled, from ``best.keras`` or from ``best.weights.h5``.
+
+        The user's own layers, losses and metrics are found in the module that the model is built in. Weights alone are
+        given to the model that ``build`` makes of the best configuration::
+
+            model = hpcompss.Study.load("studies/mine").best_model()
+
+        Args:
+            model: What builds it, a function ``build(hp)`` or a ``HyperModel``: needed where the study was begun with a
+                Python object, in another process.
+
+        Raises:
+            InputError: No model was kept, it is unknown what builds it, or its file does not give it back.
+        """
+        from hpcompss.delivered import best_model
+
+        return best_model(self, model)
+
+    def ensemble_model(self, model: Any = None) -> Any:
+        """Returns the ensemble, from ``ensemble.keras`` or made of its members' models; see `best_model`.
+
+        Args:
+            model: As that of `best_model`.
+
+        Raises:
+            InputError: There is no ensemble, or a model of a member is gone.
+        """
+        from hpcompss.delivered import ensemble_model
+
+        return ensemble_model(self, model)
 
     # On disk
 

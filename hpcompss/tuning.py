@@ -51,6 +51,7 @@ from hpcompss.training.backends import chosen_backend, stated_backend, using_bac
 from hpcompss.training.data.loading import forget_run
 from hpcompss.training.data.passed import data_section
 from hpcompss.training.job import Job
+from hpcompss.training.kept import existing, read_about, sibling
 from hpcompss.trial import Failure, FailureKind, Resources, Trial
 from hpcompss.workflow import RULES, WorkerRange, Workflow, engine_settings, load_workflow, make_workflow
 
@@ -173,6 +174,7 @@ def _begin(
         view.say(f"sampler: {study.choice[0]} ({study.choice[1]})")
     if digest:
         study.note("data", digest=digest)
+    study.model = None if isinstance(workflow.model, str) else workflow.model
     _search(workflow, study, engine, view, begun)
     return study
 
@@ -255,11 +257,12 @@ def resume(
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
         _check_reason(study, retry_failed)
         keep_best_models(study, workflow.training.ensemble or 1)
-        for draft in (folder / "models").glob("*.draft.keras"):
+        for draft in (folder / "models").glob("*.draft.*"):
             draft.unlink(missing_ok=True)
         with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view, backend) as where:
             _compare_data(study, read_data_once(workflow, where, view), view)
             _try_failed_again(study, workflow, retry_failed, view)
+            study.model = model
             _search(workflow, study, where, view, begun)
         return study
 
@@ -537,12 +540,16 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     if folder is None or best.result is None or _is_scored(study, best, members):
         return
     refit = training.refit or training.folds is not None
+    if not refit and not members and (nothing := _nothing_to_test(folder, best)) is not None:
+        study.note("test", **nothing)
+        study.flush()
+        return
     with view.working("training the best model on all data" if refit else "testing the best model"):
         numbers = {best.number, *(each.number for each in members)}
         future = submit_with_files(
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
-            reads=[model_path(folder, number) for number in sorted(numbers)],
+            reads=[each for number in sorted(numbers) for each in _model_files(folder, number)],
             resources=_for_models(workflow, engine, max(1 + refit, len(members))),
         )
         engine.wait([future])
@@ -559,6 +566,8 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     for warning in scores.warnings:
         view.say(f"warning: {warning}")
     told: dict[str, Any] = {"number": best.number, "metrics": scores.metrics, "refit": refit}
+    if scores.reason:
+        told["reason"] = scores.reason
     if scores.before_refit is not None:
         told["before_refit"] = scores.before_refit
     if members:
@@ -579,6 +588,21 @@ def _for_models(workflow: Workflow, engine: Engine, models: int) -> Resources:
         return resources
     shares = (replace(resources, memory=count * resources.memory) for count in range(models, 1, -1))
     return next((each for each in shares if engine.capacity(each)), resources)
+
+
+def _nothing_to_test(folder: Path, best: Trial) -> dict[str, Any] | None:
+    """Returns what the journal says where there is no model or no test set to score it on, else None."""
+    told: dict[str, Any] = {"number": best.number, "metrics": {}, "refit": False}
+    kept = existing(model_path(folder, best.number))
+    if kept is None:
+        return {**told, "reason": f"the model of trial {best.number} was not kept"}
+    return None if read_about(kept).has_test else told
+
+
+def _model_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """Returns where the model of a trial may be: whole, or its weights."""
+    path = model_path(folder, number)
+    return path, sibling(path)
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcompss.engines.base import Future
-from hpcompss.graph import BEST_MODEL
+from hpcompss.graph import best_model_path
 from hpcompss.loop import INTERRUPTED, Snapshot, View
 from hpcompss.report.edges import edges
 from hpcompss.report.export import front_model
@@ -324,13 +324,25 @@ def show_result(study: Study, console: Console) -> None:
     _show_budgets(study, say)
     _show_failures(study, say)
     if study.directory is not None:
-        if (study.directory / BEST_MODEL).exists():
-            say(f"best model: {study.directory / BEST_MODEL}")
-        if study.test and "ensemble" in study.test and (study.directory / ENSEMBLE).exists():
-            say(f"ensemble: {study.directory / ENSEMBLE}")
+        _show_models(study, study.directory, say)
         for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
+
+
+def _show_models(study: Study, folder: Path, say: Any) -> None:
+    """Prints where the best model and the ensemble are, and how to load what is no whole model."""
+    path = best_model_path(study)
+    load = f"hpcompss.Study.load({str(folder)!r})"
+    if path is not None:
+        say(f"best model: {path}")
+        if path.suffix != Path(ENSEMBLE).suffix:
+            say(f"  its weights; build(hp) with the best configuration makes the model: {load}.best_model()")
+    if study.test and "ensemble" in study.test:
+        if (folder / ENSEMBLE).exists():
+            say(f"ensemble: {folder / ENSEMBLE}")
+        else:
+            say(f"ensemble: {load}.ensemble_model()")
 
 
 def _show_front(study: Study, console: Console) -> None:
@@ -360,21 +372,26 @@ def _show_front(study: Study, console: Console) -> None:
 
 def is_untested(study: Study) -> bool:
     """Returns whether the best model has yet to be scored on the test set."""
-    if study.directory is None or not study.feasible or not (study.directory / BEST_MODEL).exists():
+    if not study.feasible or best_model_path(study) is None:
         return False
     return study.test is None or study.test["number"] != study.best.number
 
 
 def _show_test(study: Study, say: Any) -> None:
+    test = study.test
     if is_untested(study):
         say("not yet scored on the test set: resume does so when the search has ended")
-    elif study.test and study.test["number"] == study.best.number and study.test["metrics"]:
-        test = study.test
+        return
+    if not test or test["number"] != study.best.number:
+        return
+    if test.get("reason"):
+        say(f"not scored on the test set: {test['reason']}")
+    if test["metrics"]:
         refit = " (trained anew on training and validation data)" if test.get("refit") else ""
         say(f"on the test set{refit}: {_figures(test['metrics'])}")
-        if "before_refit" in test:
+        if test.get("before_refit"):
             say(f"on the test set, before it was trained anew: {_figures(test['before_refit'])}")
-        if "ensemble" in test:
+        if test.get("ensemble", {}).get("metrics"):
             *others, last = test["ensemble"]["members"]
             members = f"{', '.join(map(str, others))} and {last}"
             say(f"on the test set, the ensemble of trials {members}: {_figures(test['ensemble']['metrics'])}")

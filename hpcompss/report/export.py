@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.drafts import whole
-from hpcompss.graph import BEST_MODEL
+from hpcompss.graph import best_model_path
 from hpcompss.journal import finite, read_journal, undone_by_retries
 from hpcompss.report.edges import edges
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
+from hpcompss.training.kept import existing
 from hpcompss.trial import Trial, TrialState
 
 __all__ = ["as_csv", "as_plain", "front_model", "trial_as_plain", "write_csv", "write_whole"]
@@ -61,8 +62,8 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "best": trial_as_plain(study.best) if study.feasible else None,
         "notes": edges(study),
         "test": study.test,
-        "model": _model(study, BEST_MODEL),
-        "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
+        "model": _named(best_model_path(study)),
+        "ensemble": _ensemble(study) if study.test and "ensemble" in study.test else None,
     }
     if study.also:
         plain["objectives"] = [vars(each) for each in study.objectives]
@@ -102,13 +103,15 @@ def _curves(study: Study) -> dict[int, Any]:
 
 def front_model(study: Study, trial: Trial) -> str | None:
     """Returns where the model of a trial on the front is, or None where there is none."""
-    path = None if study.directory is None else model_path(study.directory, trial.number)
-    return str(path) if path is not None and path.exists() else None
+    return _named(None if study.directory is None else existing(model_path(study.directory, trial.number)))
 
 
-def _model(study: Study, name: str) -> str | None:
-    path = None if study.directory is None else study.directory / name
-    return str(path) if path is not None and path.exists() else None
+def _ensemble(study: Study) -> str | None:
+    return _named(None if study.directory is None else existing(study.directory / ENSEMBLE))
+
+
+def _named(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def as_csv(study: Study) -> str:

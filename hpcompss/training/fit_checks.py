@@ -8,6 +8,7 @@ from typing import Any
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.data import DataSet
+from hpcompss.training.data.checks import check_for_keras
 from hpcompss.training.fitting import HEED
 from hpcompss.training.job import Job
 from hpcompss.training.rehearsal import FitCall, Rehearsal, Rehearsed
@@ -31,6 +32,8 @@ def check_settings(job: Job, data: DataSet, own_fit: bool) -> None:
             "Keras takes either class_weight or weights of the rows, which the data has: leave one of them out",
             key="training.fit.class_weight",
         )
+    if not own_fit:
+        check_for_keras(data)
     if data.validation is not None:
         return
     if job.metric.startswith("val_") and not own_fit:

@@ -11,6 +11,7 @@ import math
 import statistics
 import sys
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,21 @@ from hpcompss.training.checkpoint import (
     write_checkpoint,
 )
 from hpcompss.training.data import Examples
+from hpcompss.training.evidence import Evidence, input_specification
 from hpcompss.training.feeding import feed, feed_evaluation
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
-from hpcompss.training.job import Job
+from hpcompss.training.job import INFERENCE, Job
+from hpcompss.training.kept import example_inputs, reset_metrics
 from hpcompss.training.signature import FitSignature, repeated_argument
+from hpcompss.training.user_objects import shared_layers
 from hpcompss.trial import Failure, is_better
 
 __all__ = [
     "Curves",
     "build_model",
     "fit_model",
+    "fixed_batch_size",
+    "hypermodel_of",
     "inference_milliseconds",
     "keras_session",
     "load_hypermodel",
@@ -98,14 +104,19 @@ def _import_keras() -> Any:
 
 def load_hypermodel(job: Job) -> ModelBuilder:
     """Returns the user's model family. Raises what importing its module raises."""
+    return hypermodel_of(job.model, job.backend)
+
+
+def hypermodel_of(model: Any, backend: str | None = None) -> ModelBuilder:
+    """Returns the model family that ``file.py:build`` names or a Python object is; see `load_hypermodel`."""
     # First of all: the user's module may start TensorFlow, whose threads are then as they are.
     keras = _import_keras()
-    if isinstance(job.model, str):
-        found = load_attribute(job.model)
-        check_backend(keras, job.backend)
-        return as_hypermodel(found, job.model)
-    check_backend(keras, job.backend)
-    return as_hypermodel(job.model, getattr(job.model, "__qualname__", "model"))
+    if isinstance(model, str):
+        found = load_attribute(model)
+        check_backend(keras, backend)
+        return as_hypermodel(found, model)
+    check_backend(keras, backend)
+    return as_hypermodel(model, getattr(model, "__qualname__", "model"))
 
 
 def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> Any:
@@ -114,12 +125,27 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
     Raises:
         InputError: ``build`` returns anything else.
     """
+    _restore_shared_layers(keras, hypermodel)
     model = hypermodel.build(hp)
     if not isinstance(model, keras.Model):
         raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
     if not model.compiled and not overrides_fit(hypermodel):
         raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
+    reset_metrics(keras, model)  # a metric that the user's module holds still has what it has seen of the last model
     return model
+
+
+def _restore_shared_layers(keras: Any, hypermodel: ModelBuilder) -> None:
+    """Gives layers that the user's module holds, a base model say, the weights they had before the first trial."""
+    for layer in shared_layers(keras, hypermodel):
+        if layer not in _SHARED:
+            _SHARED[layer] = layer.get_weights() if layer.built else None
+        elif (weights := _SHARED[layer]) is not None:
+            layer.set_weights(weights)
+
+
+_SHARED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""The layers that users' modules hold, with their first weights; None of one that had none yet."""
 
 
 class Curves:
@@ -132,6 +158,8 @@ class Curves:
         since: How many of the epochs were those of earlier stages.
         ended: Whether the training was ended before its last epoch, or would have been had there been another.
         phases: How many calls of ``model.fit`` have begun.
+        model: The model that the figures are of, or None where that is not known or was not trained.
+        evidence: What was seen of the training, or None before it.
     """
 
     def __init__(self, job: Job) -> None:
@@ -141,6 +169,9 @@ class Curves:
         self.value = math.nan
         self.since = 0
         self.ended = False
+        self.model: Any = None
+        self.evidence: Evidence | None = None
+        self._source: Any = None
         self._final: dict[str, float] = {}
         self._weights: Any = None
         self._to_beat: float | None = None
@@ -166,7 +197,7 @@ class Curves:
             self.epoch, self.value = self.epochs, value
         elif math.isfinite(value) and (self.epoch is None or is_better(value, self.value, self._job.direction)):
             self.epoch, self.value = self.epochs, value
-            self._weights = None if model is None else model.get_weights()
+            self._source, self._weights = model, None if model is None else model.get_weights()
 
     def _wait(self, value: float) -> None:
         """Counts the epochs since one that was clearly better than those before, for early stopping."""
@@ -205,6 +236,10 @@ class Curves:
         if self._job.metric in figures and figures[self._job.metric] not in (self.value, self._best_of_stage):
             self.epoch, self.value, self._weights = None, figures[self._job.metric], None
 
+    def forget(self) -> None:
+        """Drops all epochs: they are those of another model than the one that is kept."""
+        self.values, self.epoch, self.value, self.since, self._weights = {}, None, math.nan, 0, None
+
     @property
     def _best_of_stage(self) -> float:
         best = Curves(self._job)
@@ -225,13 +260,14 @@ class Curves:
             setattr(self, name, value)
         self.since = self.epochs
         self._weights = checkpoint.group("best") or (model.get_weights() if self.epoch == self.epochs else None)
+        self._source = model
         if self._job.epoch == "last":
             self._weights = None
 
-    def restore(self, model: Any) -> None:
-        """Gives the model the weights of the epoch that counts."""
+    def restore(self) -> None:
+        """Gives the model that was trained the weights of the epoch that counts."""
         if self._weights is not None:
-            model.set_weights(self._weights)
+            self._source.set_weights(self._weights)
             self._weights = None
 
     @property
@@ -273,6 +309,7 @@ def _recorder(
         def __init__(self) -> None:
             super().__init__()
             self.numbers: list[int] = []
+            self.models: list[Any] = []
             self.others: list[Any] = []
             self.data: Any = None
             self.iterators = 0
@@ -303,6 +340,8 @@ def _recorder(
             progress.publish(**{**figures, "epoch": epoch + 1, "epochs": total})
             if self.model is None:
                 return
+            if not any(each is self.model for each in self.models):
+                self.models.append(self.model)
             if math.isnan(figures.get("loss", 0.0)) or curves.exhausted:
                 self.model.stop_training = True
             curves.ended = bool(getattr(self.model, "stop_training", False))
@@ -381,24 +420,34 @@ def fit_model(
     offered: dict[str, Any] = {"callbacks": [*own, recorder]}
     if validation is not None:
         offered["validation_data"] = validation.as_validation
+    curves.evidence = evidence = Evidence(keras, model, overrides_fit(hypermodel))
     with _argument_errors(hypermodel, exact, stated, offered) as signature, _placing(keras, hypermodel, trial) as place:
         arguments, options = signature.arguments(training, stated, offered, refit)
-        with _watched(keras, recorder, place):
+        with _watched(keras, recorder, place, evidence):
             outcome = hypermodel.fit(hp, model, *arguments, **options)
+    is_model_alone = isinstance(outcome, keras.Model)
+    outcome, curves.model, reason = evidence.settle(outcome, recorder.models)
+    if reason:
+        hp.warnings.append(reason)
     if refit:
         return curves
     if exact:
         _check_epochs(recorder, curves, range(stated["initial_epoch"], stated["epochs"]))
+    if curves.model is not None and recorder.models and not evidence.is_among(curves.model, recorder.models):
+        curves.forget()
     told = bool(curves.values)
+    if is_model_alone and curves.model is not None and not told:
+        figures = scored(keras, curves.model, validation or training, job.batch_size)
+        outcome = {name if validation is None else f"val_{name}": value for name, value in figures.items()}
     _read_outcome(keras, outcome, curves)
     if job.metric not in curves.metrics:
         raise unknown_metric(job.metric, curves.metrics)
-    if not told and curves.epoch not in (None, curves.epochs):
+    if not told and curves.model is not None and curves.epoch not in (None, curves.epochs):
         hp.warnings.append(
             "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last "
             f"epoch, not of epoch {curves.epoch}, which counts"
         )
-    curves.restore(model)
+    curves.restore()
     return curves
 
 
@@ -476,10 +525,12 @@ def _stated(job: Job, epochs: int | None = None) -> dict[str, Any]:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def _watched(keras: Any, recorder: Any, place: Callable[[Any], None]) -> contextlib.AbstractContextManager[None]:
+def _watched(
+    keras: Any, recorder: Any, place: Callable[[Any], None], evidence: Evidence
+) -> contextlib.AbstractContextManager[None]:
     """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks.
 
-    ``place`` is called with each of the other callbacks.
+    ``place`` is called with each of the other callbacks, ``evidence`` is told of each call.
     """
     fit = keras.Model.fit
     signature = inspect.signature(fit)
@@ -488,6 +539,7 @@ def _watched(keras: Any, recorder: Any, place: Callable[[Any], None]) -> context
     def watched(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.arguments.setdefault("verbose", 0)
+        evidence.add_call(given.arguments)
         callbacks: Any = given.arguments.get("callbacks")
         is_list = isinstance(callbacks, keras.callbacks.CallbackList)
         ordered = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
@@ -563,13 +615,26 @@ def failure_of(error: BaseException) -> Failure:
     return Failure.of(error)
 
 
-def inference_milliseconds(model: Any, sample: Any) -> float:
+def inference_milliseconds(keras: Any, model: Any, sample: Any, specification: Any = None) -> float:
     """Returns how long a model takes to predict one sample, in milliseconds: the median of calls that are compiled.
 
     Args:
+        keras: The module.
         model: The model.
-        sample: A batch of one.
+        sample: A batch of one. Where the model does not take it, since ``fit`` prepares the data, zeros take its place.
+        specification: What the model was trained on, see `evidence.input_specification`: the zeros are such.
+
+    Raises:
+        InputError: The model takes neither.
     """
+    try:
+        model.predict_on_batch(sample)
+    except Exception as error:
+        specification = specification or input_specification(keras, getattr(model, "input", None))
+        if specification is None:
+            reason = failure_of(error).reason
+            raise InputError(f"{INFERENCE} cannot be measured, as the model predicts no sample: {reason}") from error
+        sample = example_inputs(keras, specification)
     for _ in range(WARM_UP):  # the first of them compiles
         model.predict_on_batch(sample)
     times: list[float] = []
@@ -582,7 +647,22 @@ def inference_milliseconds(model: Any, sample: Any) -> float:
 
 
 def scored(keras: Any, model: Any, data: Examples, batch_size: int | None = None) -> dict[str, float]:
-    """Returns the metrics of a model on some examples, as the model names them."""
-    arguments = {**dict(zip(("x", "y"), data.arguments, strict=False)), **data.options, "batch_size": batch_size}
+    """Returns the metrics of a model on some examples, as the model names them.
+
+    Args:
+        keras: The module.
+        model: The model.
+        data: The examples.
+        batch_size: That of the study; a model that takes batches of one size alone gets those.
+    """
+    reset_metrics(keras, model)
+    size = None if data.is_stream else fixed_batch_size(model) or batch_size
+    arguments = {**dict(zip(("x", "y"), data.arguments, strict=False)), **data.options, "batch_size": size}
     feed_evaluation(keras, arguments)
     return _figures(model.evaluate(**arguments, verbose=0, return_dict=True))
+
+
+def fixed_batch_size(model: Any) -> int | None:
+    """Returns the one size of batches that a model takes, or None where it takes any."""
+    sizes = {each.shape[0] for each in getattr(model, "inputs", None) or []}
+    return next(iter(sizes)) if len(sizes) == 1 else None
