@@ -58,7 +58,7 @@ def _values(hypermodel: ModelBuilder) -> Iterator[Any]:
     pending = list(_namespaces(origin(hypermodel)))
     roots = {str(each.get("__name__")) for each in pending}
     folders = [Path(each["__file__"]).resolve().parent for each in pending if each.get("__file__")]
-    seen: dict[int, Mapping[str, Any]] = {}  # held, so that no other one gets its identity
+    seen: dict[int, Any] = {}  # held, so that nothing else gets its identity
     while pending:
         namespace = pending.pop(0)
         if id(namespace) in seen:
@@ -69,7 +69,8 @@ def _values(hypermodel: ModelBuilder) -> Iterator[Any]:
                 pending += [vars(value)] if _is_near(value, folders) else []
             elif not isinstance(value, type | types.FunctionType):
                 yield value
-            elif not _is_library(value.__module__):
+            elif not _is_library(value.__module__) and id(value) not in seen:
+                seen[id(value)] = value
                 yield value
                 home = sys.modules.get(value.__module__)
                 if value.__module__ in roots or (home is not None and _is_near(home, folders)):
