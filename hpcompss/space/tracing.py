@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from hpcompss.errors import InputError, nearest
-from hpcompss.space.parameters import Boolean, Choice, Condition, Fixed, Float, Int, Parameter
+from hpcompss.space.parameters import KINDS, Boolean, Choice, Condition, Fixed, Float, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration, Value
 
@@ -167,6 +167,65 @@ class HyperParameters:
         twin.values, twin.space = dict(self.values), list(self.space)
         return twin
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the parameters and values so far as plain data, in KerasTuner's form.
+
+        The data is ``{"space": [{"class_name": ..., "config": {...}}, ...], "values": {...}}``.
+        """
+        return {"space": [_to_config(each) for each in self.space], "values": dict(self.values)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> HyperParameters:
+        """Returns the object that `get_config` described; KerasTuner's own data is read as well.
+
+        Raises:
+            InputError: The data has another form, or describes what is no parameter.
+        """
+        if not isinstance(config, Mapping) or not {"space", "values"} <= set(config):
+            raise InputError(f"a configuration of hp is {{'space': [...], 'values': {{...}}}}, not {config!r}")
+        hp = cls()
+        hp.space = [_from_config(each) for each in config["space"]]
+        hp.values = dict(config["values"])
+        return hp
+
+    def merge(self, hps: Any, overwrite: bool = True) -> None:
+        """Adds the parameters of another object.
+
+        Args:
+            hps: A `HyperParameters`, or a list of parameters; those of KerasTuner are taken, too.
+            overwrite: Whether a parameter replaces one that has the same name and conditions, and its value.
+
+        Raises:
+            InputError: Something in ``hps`` is no parameter.
+        """
+        for each in getattr(hps, "space", hps):
+            parameter = each if isinstance(each, Parameter) else _from_object(each)
+            known = [
+                place
+                for place, other in enumerate(self.space)
+                if other.name == parameter.name and other.conditions == parameter.conditions
+            ]
+            if known and not overwrite:
+                continue
+            if known:
+                self.space[known[0]] = parameter
+            else:
+                self.space.append(parameter)
+            if self._holds(parameter) and (overwrite or parameter.name not in self.values):
+                self.values[parameter.name] = self._given_value(parameter)
+
+    def ensure_active_values(self) -> None:
+        """Gives each active parameter that has no value one, and takes away the values of inactive ones.
+
+        The value is that of the configuration, else the default: a model must be built alike each time.
+        """
+        for parameter in self.space:
+            if not self._holds(parameter):
+                if not self.is_active(parameter.name):
+                    self.values.pop(parameter.name, None)
+            elif parameter.name not in self.values:
+                self.values[parameter.name] = self._given_value(parameter)
+
     def _declare(self, parameter: Parameter) -> Value | None:
         active = self._holds(parameter)
         for known in self.space:
@@ -215,13 +274,60 @@ class HyperParameters:
                 yield tuple(self._conditions)
 
 
+def _to_config(parameter: Parameter) -> dict[str, Any]:
+    """Returns a parameter as KerasTuner describes it."""
+    conditions = [
+        {"class_name": "Parent", "config": {"name": each.parent, "values": list(each.values)}}
+        for each in parameter.conditions
+    ]
+    config: dict[str, Any] = {"name": parameter.name, "conditions": conditions, **parameter.settings()}
+    if isinstance(parameter, Int | Float):
+        config |= {"step": parameter.step, "sampling": parameter.sampling}
+    if isinstance(parameter, Choice):
+        config["ordered"] = parameter.ordered
+    if not isinstance(parameter, Fixed):
+        config["default"] = parameter.default
+    return {"class_name": parameter.kind, "config": config}
+
+
+def _from_config(entry: Any) -> Parameter:
+    """Returns the parameter that KerasTuner, or `_to_config`, described."""
+    try:
+        kind, config = KINDS[entry["class_name"]], dict(entry["config"])
+        conditions = [
+            Condition(each["config"]["name"], tuple(each["config"]["values"])) for each in config.pop("conditions", ())
+        ]
+        return kind(config.pop("name"), conditions=conditions, **config)
+    except InputError:
+        raise
+    except (LookupError, TypeError) as error:
+        raise InputError(
+            f"a parameter reads {{'class_name': 'Int', 'config': {{'name': ..., ...}}}}, not {entry!r}"
+        ) from error
+
+
+def _from_object(found: Any) -> Parameter:
+    """Returns an object of KerasTuner's as a parameter."""
+    if not hasattr(found, "get_config"):
+        raise InputError(f"merge takes a HyperParameters or a list of parameters, and {found!r} is none")
+    return _from_config({"class_name": type(found).__name__, "config": found.get_config()})
+
+
 def _check_same(known: Parameter, again: Parameter) -> None:
     """Refuses a parameter declared again, in the same place, as something else."""
-    if type(known) is not type(again) or repr(known.settings()) != repr(again.settings()):
+    if type(known) is not type(again) or _meaning(known) != _meaning(again):
         raise InputError(
             f"{known.name!r} is declared twice, as {known!r} and as {again!r}: "
             "give the two different names, or the same bounds"
         )
+
+
+def _meaning(parameter: Parameter) -> str:
+    """Returns a parameter's settings, with those that may be left out."""
+    settings = {**parameter.settings(), "default": parameter.default}
+    if isinstance(parameter, Int) and parameter.sampling == "linear":
+        settings["step"] = parameter.step or 1
+    return repr(sorted(settings.items()))
 
 
 @dataclass(frozen=True)

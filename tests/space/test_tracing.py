@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import importlib
+import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -583,6 +586,134 @@ def test_a_copy_hands_out_the_same_values_and_declares_for_itself() -> None:
     twin = hp.copy()
     assert twin.get("a") == 3 and twin.Int("b", 1, 3) == 2
     assert hp.values == {"a": 3} and [each.name for each in hp.space] == ["a"]
+
+
+# Plain data, and what KerasTuner has beside
+
+
+@pytest.fixture
+def keras_tuner() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("keras_tuner")
+
+
+def declare_several(hp: Any) -> None:
+    hp.Int("units", 8, 64, step=8, default=16)
+    hp.Int("few", 1, 5)
+    hp.Float("rate", 1e-4, 1e-1, sampling="log")
+    hp.Choice("sizes", [1, 2, 3], ordered=False)
+    with hp.conditional_scope("sizes", [2, 3]), hp.name_scope("deep"):
+        hp.Boolean("norm", default=True)
+    if hp.Choice("kind", ["a", "b"]) == "b":
+        hp.Fixed("momentum", 0.5, parent_name="kind", parent_values="b")
+
+
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_its_configuration_is_plain_data_and_comes_back(kind: str) -> None:
+    hp = HyperParameters({"kind": kind, "units": 24, "few": 1, "rate": 0.01, "sizes": 3, "deep/norm": False})
+    declare_several(hp)
+    config = json.loads(json.dumps(hp.get_config()))
+    assert config["values"] == hp.values
+    assert config["space"][0]["class_name"] == "Int" and config["space"][0]["config"]["name"] == "units"
+    again = HyperParameters.from_config(config)
+    assert again.get_config() == config
+    assert again.get("deep/norm") is False
+    declare_several(again)  # as declared already, with the values that came back
+    assert again.values == hp.values and len(again.space) == len(hp.space)
+
+
+def test_its_configuration_is_kerastuners(keras_tuner: Any) -> None:
+    hp, theirs = HyperParameters(), keras_tuner.HyperParameters()
+    declare_several(hp)
+    declare_several(theirs)
+    assert keras_tuner.HyperParameters.from_config(hp.get_config()).values == theirs.values
+    read = HyperParameters.from_config(theirs.get_config())
+    assert read.values == hp.values
+    declare_several(read)
+    assert [each.name for each in read.space] == [each.name for each in theirs.space]
+    assert [each.conditions for each in read.space] == [each.conditions for each in hp.space]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "a configuration of hp is"),
+        ([], "a configuration of hp is"),
+        ({"space": [{"class_name": "Integer", "config": {"name": "x"}}], "values": {}}, "a parameter reads"),
+        ({"space": [{"class_name": "Int", "config": {"name": "x"}}], "values": {}}, "a parameter reads"),
+        ({"space": ["x"], "values": {}}, "a parameter reads"),
+        (
+            {"space": [{"class_name": "Int", "config": {"name": "x", "min_value": 3, "max_value": 1}}], "values": {}},
+            "min_value 3 is above max_value 1",
+        ),
+    ],
+)
+def test_what_is_no_configuration_of_it(config: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        HyperParameters.from_config(config)
+
+
+def test_merging(keras_tuner: Any) -> None:
+    other = HyperParameters()
+    other.Int("units", 1, 9, default=5)
+    other.Boolean("norm")
+    hp = HyperParameters()
+    hp.Int("units", 1, 3)
+    hp.merge(other, overwrite=False)
+    assert hp.values == {"units": 1, "norm": False} and hp.space[0] == Int("units", 1, 3)
+    hp.merge(other)
+    assert hp.values == {"units": 5, "norm": False} and hp.space == other.space
+    hp.merge([Choice("kind", ["a", "b"]), Int("deep", 1, 2, parent_name="kind", parent_values="b")])
+    assert hp.values == {"units": 5, "norm": False, "kind": "a"} and len(hp.space) == 4
+    theirs = keras_tuner.HyperParameters()
+    theirs.Float("rate", 0.5, 1.0)
+    for source in (theirs, theirs.space):
+        hp.merge(source)
+        assert hp.get("rate") == 0.5
+    with pytest.raises(InputError, match="'units' is none"):
+        hp.merge(["units"])
+
+
+def test_merged_parameters_are_found_and_handed_out() -> None:
+    extra = HyperParameters()
+    extra.Choice("optimizer", ["adam", "sgd"])
+
+    def declare(hp: Any) -> None:
+        hp.merge(extra)
+        if hp.get("optimizer") == "sgd":
+            hp.Float("momentum", 0, 0.9, step=0.3)
+
+    found = discover(declare)
+    assert found.space.count == 5 and conditions(found.space, "momentum") == [("optimizer", ("sgd",))]
+    check_replays(declare, found.space)
+
+
+def test_active_values_are_ensured() -> None:
+    hp = HyperParameters()
+    hp.Choice("kind", ["a", "b"])
+    hp.Int("few", 1, 3, parent_name="kind", parent_values="a")
+    hp.space.append(Int("units", 4, 8, parent_name="kind", parent_values="b"))
+    hp.values["kind"] = "b"
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "b", "units": 4}
+    hp.values["kind"] = "a"
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "a", "few": 1}
+    replayed = HyperParameters({"kind": "b", "units": 7})
+    replayed.merge(hp)
+    replayed.values.pop("units")
+    replayed.ensure_active_values()
+    assert replayed.values == {"kind": "b", "units": 7} and replayed.warnings == []
+
+
+def test_twins_keep_the_value_of_the_active_one() -> None:
+    hp = HyperParameters({"kind": "b", "width": 7})
+    hp.Choice("kind", ["a", "b"])
+    for kind, most in (("b", 9), ("a", 3)):
+        hp.Int("width", 1, most, parent_name="kind", parent_values=kind)
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "b", "width": 7}
 
 
 def test_a_continuous_space_replays() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from hpcompss.constraints import Constraint
 from hpcompss.errors import InputError
+from hpcompss.objectives import Objective
 from hpcompss.space import Float, Int, Space
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.trial import Failure
@@ -31,6 +32,27 @@ def test_finds_the_space_and_describes_the_data(keras: Any) -> None:
 @pytest.mark.parametrize("metric", ["loss", "val_loss", "accuracy", "val_accuracy"])
 def test_takes_any_metric_the_model_reports(keras: Any, metric: str) -> None:
     assert isinstance(inspect_model(make_job("build_with_own_layer", metric=metric)), Inspection)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"metric": "accuracy"}, ["accuracy"]),
+        ({"metric": "val_accuracy"}, []),
+        (
+            {"metric": "val_accuracy", "also": (Objective("loss", "minimize"), Objective("parameters", "minimize"))},
+            ["loss"],
+        ),
+        ({"metric": "accuracy", "model": "OwnLoop"}, []),
+    ],
+)
+def test_warns_of_an_objective_that_is_measured_on_the_training_data(keras: Any, settings: Any, warned: Any) -> None:
+    found = inspect_model(make_job(**settings))
+    assert isinstance(found, Inspection)
+    assert [each.partition(" ")[0] for each in found.warnings] == warned
+    assert all(
+        each.endswith(f"the objective val_{warned[0]} is measured on the validation data") for each in found.warnings
+    )
 
 
 def test_refuses_a_metric_the_model_does_not_report(keras: Any) -> None:
