@@ -17,7 +17,7 @@ from hpcompss.tasks.folds import reduce_folds, train_fold
 from hpcompss.tasks.train import train
 from hpcompss.training.checkpoint import checkpoint_path, read_checkpoint
 from hpcompss.training.fitting import _import_keras
-from hpcompss.trial import Failure, Result, Stage, Trial, TrialState
+from hpcompss.trial import Failure, Result, Stage
 from tests.keras_jobs import make_job
 
 STAGED = Path(__file__).with_name("staged_models.py")
@@ -64,7 +64,7 @@ def staged(keras: Any, folder: Path, model: str) -> bool:
 
 
 def folded(folder: Path) -> dict[str, Any]:
-    """What a trial of two folds reaches, and its refitted model and an ensemble on the test set."""
+    """What a trial of two folds reaches, and its refitted model on the test set."""
     folder.mkdir()
     job = make_job("build", folds=2)
     outcomes: list[Any] = []
@@ -72,15 +72,8 @@ def folded(folder: Path) -> dict[str, Any]:
         each = dataclasses.replace(job, fold=fold)
         outcomes.append(good(train_fold(each, 0, CONFIGURATION, folder, (), list(outcomes))))
     result = good(reduce_folds(job, 0, folder, None, (), outcomes))
-    other = good(train(make_job("build"), 1, CONFIGURATION, folder, None))
-    members = [Trial(number, CONFIGURATION, TrialState.COMPLETE, each) for number, each in enumerate((result, other))]
-    scores = good(finalize(job, 0, CONFIGURATION, result.epoch, folder, True, members))
-    return {
-        "value": result.value,
-        "folds": result.metrics["folds"],
-        "scores": scores.metrics,
-        "ensemble": scores.ensemble,
-    }
+    scores = good(finalize(job, 0, CONFIGURATION, result.epoch, folder, True))
+    return {"value": result.value, "folds": result.metrics["folds"], "scores": scores.metrics}
 
 
 def threads(backend: str) -> int:

@@ -39,7 +39,7 @@ def test_stages_folds_refit_and_threads(backend: str, tmp_path: Path, keras_cach
     assert seen["staged"] is True
     assert seen["threads"] == 1
     assert 0 < seen["folded"]["value"] <= 1 and seen["folded"]["folds"] == 2
-    assert seen["folded"]["scores"].keys() == seen["folded"]["ensemble"].keys() == {"accuracy", "loss"}
+    assert seen["folded"]["scores"].keys() == {"accuracy", "loss"}
 
 
 def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
