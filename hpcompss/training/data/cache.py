@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcompss.errors import InputError
+from hpcompss.training.data.digests import COPY_BYTES, add_tree
 from hpcompss.training.data.trees import Index, kind_of, take
 
 __all__ = [
@@ -52,8 +53,7 @@ PARTIAL = ".partial"
 UNUSED_SECONDS = 14 * 24 * 3600
 """After this time without use, entries are removed that no later study can use."""
 
-COPY_BYTES = 2**24
-"""How much is copied at a time."""
+DIGEST_BYTES = 16
 
 
 class ArrayFile:
@@ -71,13 +71,15 @@ class ArrayFile:
         self.row_shape = row_shape
         self.dtype = np.dtype(dtype)
         self.rows = 0
+        self.digest = hashlib.blake2b(f"{self.dtype.str}{row_shape}".encode(), digest_size=DIGEST_BYTES)
         self._file = path.open("wb")
         self._write_header()
 
     def append(self, rows: Array) -> None:
         """Writes ``rows``, of shape (any, *row_shape)."""
-        content = np.ascontiguousarray(rows, self.dtype)
-        self._file.write(content.view(np.uint8).data if content.dtype.kind in "Mm" else content.data)
+        content = np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8).data
+        self._file.write(content)
+        self.digest.update(content)
         self.rows += len(rows)
 
     def close(self) -> None:
@@ -106,16 +108,14 @@ class ArrayFolder:
 
     Attributes:
         streams: Whether the source gives streams, which cannot be kept here.
-        what: What the source is, for people.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.streams = False
-        self.what = ""
         self._files: dict[str, ArrayFile] = {}
         self._trees: dict[str, Any] = {}
-        self._pickles: list[str] = []
+        self._pickles: dict[str, str] = {}
 
     def open(self, name: str, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> ArrayFile:
         """Returns the file of the array ``name``, to be filled row by row; opening it again starts it anew."""
@@ -170,26 +170,29 @@ class ArrayFolder:
         path = self.path / f"{name}.pickle"
         with path.open("wb") as file:
             pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
-        self._pickles.append(path.name)
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        add_tree(digest, value)
+        self._pickles[path.name] = digest.hexdigest()
 
     def close(self) -> None:
         """Ends all files."""
         for file in self._files.values():
             file.close()
 
-    def finish(self, class_names: ClassNames) -> None:
+    def finish(self, class_names: ClassNames, what: str) -> None:
         """Ends all files and writes the description that makes this folder an entry."""
         self.close()
-        names = [*(f"{name}.npy" for name in self._files), *self._pickles]
-        implied = {name: {"array": name} for name in self._files if not self._trees}
+        digests = {f"{name}.npy": file.digest.hexdigest() for name, file in self._files.items()} | self._pickles
+        trees = self._trees or {name: {"array": name} for name in self._files}
+        content = json.dumps([digests, trees, class_names])
         description = {
             "created": datetime.datetime.now().isoformat(" ", "minutes"),
             "class_names": class_names,
-            "sizes": {name: (self.path / name).stat().st_size for name in names},
-            "trees": self._trees or implied,
-            "digest": _digest(self.path, names, self._trees),
+            "sizes": {name: (self.path / name).stat().st_size for name in digests},
+            "trees": trees,
+            "digest": hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).hexdigest(),
             "streams": self.streams,
-            "what": self.what,
+            "what": what,
         }
         (self.path / DESCRIPTION).write_text(json.dumps(description), "utf-8")
 
@@ -201,17 +204,6 @@ def _types(frame: Any) -> list[Any]:
 def _is_plain(name: str) -> bool:
     """Returns whether a pandas dtype is NumPy's own number or truth value."""
     return re.fullmatch(r"u?int\d+|float\d+|bool", name) is not None
-
-
-def _digest(folder: Path, names: list[str], trees: dict[str, Any]) -> str:
-    """Returns a digest of an entry's content."""
-    digest = hashlib.blake2b(json.dumps(trees).encode(), digest_size=16)
-    for name in names:
-        digest.update(name.encode())
-        with (folder / name).open("rb") as file:
-            while piece := file.read(COPY_BYTES):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -226,7 +218,6 @@ class Entry:
         created: When it was made, for people.
         digest: That of its content.
         streams: Whether the source gives streams, so that nothing is kept here.
-        what: What the source is, for people.
     """
 
     path: Path
@@ -236,7 +227,6 @@ class Entry:
     created: str
     digest: str
     streams: bool = False
-    what: str = ""
 
     def __contains__(self, name: str) -> bool:
         return name in self.trees
@@ -272,7 +262,11 @@ class Entry:
 
 
 def cached(
-    directory: Path, title: str, identity: tuple[object, ...], build: Callable[[ArrayFolder], ClassNames]
+    directory: Path,
+    title: str,
+    identity: tuple[object, ...],
+    build: Callable[[ArrayFolder], ClassNames],
+    what: str = "",
 ) -> Entry:
     """Returns the entry of ``identity``, which is built first when there is none.
 
@@ -284,6 +278,7 @@ def cached(
         title: What its folder's name begins with, for people.
         identity: What the arrays depend on, as plain values.
         build: Writes the arrays and returns the class names; whatever it raises leaves no trace in the cache.
+        what: What the arrays are, for people.
 
     Raises:
         InputError: The cache cannot be written.
@@ -297,7 +292,7 @@ def cached(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _lock(path) as alone:
-            return opened(path) or _build(path, build, alone=alone)
+            return opened(path) or _build(path, build, what, alone=alone)
     except OSError as error:
         # Readers turn what they fail to read into an InputError, so this comes from the cache.
         raise InputError(
@@ -319,13 +314,13 @@ def opened(path: Path) -> Entry | None:
         sizes = description["sizes"]
         if any((path / name).stat().st_size != size for name, size in sizes.items()):
             return None
-        described = (description[key] for key in ("created", "digest", "streams", "what"))
+        described = (description[key] for key in ("created", "digest", "streams"))
         return Entry(path, tuple(sizes), description["trees"], tuple(description["class_names"]), *described)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: bool) -> Entry:
+def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], what: str, *, alone: bool) -> Entry:
     if path.exists():
         warnings.warn(f"the cached data in '{path}' is damaged: it is made again", stacklevel=3)
     if alone:
@@ -335,7 +330,7 @@ def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: boo
     partial.mkdir()
     folder = ArrayFolder(partial)
     try:
-        folder.finish(build(folder))
+        folder.finish(build(folder), what)
         _publish(partial, path)
     finally:
         with contextlib.suppress(OSError):

@@ -72,10 +72,22 @@ class DataSet:
             return Examples(chain(self.train.x, self.validation.x))
         from hpcompss.training.data.trees import concatenate
 
-        pairs = ((getattr(self.train, name), getattr(self.validation, name)) for name in ("x", "y", "weights"))
-        return Examples(
-            *(None if first is None or second is None else concatenate([first, second]) for first, second in pairs)
-        )
+        pair = (self.train, self.validation)
+        weights = None
+        if any(part.weights is not None for part in pair):  # a row without one counts as one
+            weights = concatenate([part.weights if part.weights is not None else _ones(part, pair) for part in pair])
+        y = None if self.train.y is None else concatenate([part.y for part in pair])
+        return Examples(concatenate([part.x for part in pair]), y, weights)
+
+
+def _ones(part: Examples, pair: tuple[Examples, Examples]) -> Any:
+    """Returns weights of 1 for a part, in the form of those that the other part has."""
+    import numpy as np
+
+    from hpcompss.training.data.trees import map_tree
+
+    pattern = next(each.weights for each in pair if each.weights is not None)
+    return map_tree(lambda leaf: np.ones((part.rows or 0, *leaf.shape[1:]), np.float32), pattern)
 
 
 def describe(data_set: DataSet) -> str:

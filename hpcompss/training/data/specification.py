@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcompss.errors import InputError, nearest
 
-__all__ = ["KERAS_DATA_SETS", "NO_VALIDATION", "DataSpecification", "PickledFunction", "ValidationSplit"]
+__all__ = ["KERAS_DATA_SETS", "NO_VALIDATION", "PASSED", "DataSpecification", "PickledFunction", "ValidationSplit"]
 
 KERAS_DATA_SETS = (
     "boston_housing",
@@ -24,6 +24,9 @@ KERAS_DATA_SETS = (
 """The modules of `keras.datasets`; stated here because the master must not import Keras to ask."""
 
 LARGEST_SEED = 2**32 - 1
+
+PASSED = "passed"
+"""The name of the function that returns streams which were passed in Python."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class ValidationSplit:
     def in_order(self) -> bool:
         """Whether rows keep their order."""
         return self.order == "as_given"
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """All but how much: what decides which rows go together."""
+        return (self.order, self.stratify, self.groups)
 
 
 NO_VALIDATION = "none"
@@ -185,15 +193,15 @@ class DataSpecification:
         """What to call the data: ``cifar10``, ``flowers.tar.gz``, ``my_data:load``, ``my_data.py:load``."""
         if self.name is not None:
             return self.name
-        if self.arrays is not None:
-            return "arrays"
+        if self.arrays is not None or self.function_name == PASSED:
+            return "data"
         return os.path.basename(self.path if self.path is not None else self.function_name)
 
     @property
     def function_name(self) -> str:
         """The function by its name; empty when the data comes from elsewhere."""
         if isinstance(self.function, PickledFunction):
-            return f"{self.function.module}:{self.function.name}"
+            return ":".join(part for part in (self.function.module, self.function.name) if part)
         return self.function if isinstance(self.function, str) else ""
 
     @property
@@ -201,8 +209,8 @@ class DataSpecification:
         """Where the data comes from, for messages."""
         if self.path is not None:
             return f"'{os.fspath(self.path)}'"
-        if self.arrays is not None:
-            return "the data that was passed"
+        if self.arrays is not None or self.function_name == PASSED:
+            return "the data passed"
         if self.function is not None:
             return f"the function '{self.function_name}'"
         return f"the data set '{self.name}'"
@@ -215,9 +223,11 @@ def _check_source(specification: DataSpecification) -> None:
         accepted = accepted or (key == "path" and isinstance(value, os.PathLike))
         if value is not None and (not accepted or not value):
             raise InputError(f"must be a text that is not empty, not {value!r}", key=f"data.{key}")
-    if specification.path is not None and specification.function is not None:
-        raise InputError("state either data.path or data.function, not both", key="data.function")
-    if specification.path is not None or specification.function is not None or specification.arrays is not None:
+    sources = [key for key in ("path", "function", "arrays") if getattr(specification, key) is not None]
+    if len(sources) > 1:
+        first, second = (f"data.{key}" for key in sources[:2])
+        raise InputError(f"state either {first} or {second}, not both", key=second)
+    if sources:
         return
     if specification.name is None:
         raise InputError("no source is stated: give data.name, data.path or data.function", key="data")

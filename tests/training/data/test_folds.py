@@ -17,7 +17,8 @@ def numbered(count, classes=4):
 
 
 def folds_at(path, folds, seed=0, **settings):
-    return folds_of(load_data(DataSpecification(path=path, **settings)), folds, seed)
+    data = load_data(DataSpecification(path=path, **settings))
+    return folds_of(data, folds, DataSpecification(path=path, seed=seed, **settings))
 
 
 @given(
@@ -27,7 +28,7 @@ def folds_at(path, folds, seed=0, **settings):
 )
 def test_each_fold_has_its_share_of_each_class(sizes, folds, seed):
     y = np.repeat(np.arange(len(sizes)), sizes)
-    parts = assign_folds(y, folds, np.random.RandomState(seed))
+    parts = assign_folds(len(y), folds, y, None, np.random.RandomState(seed))
     assert sorted(np.concatenate(parts)) == list(range(len(y)))
     counts = np.array([np.bincount(y[part], minlength=len(sizes)) for part in parts])
     assert np.all(np.ptp(counts, axis=0) <= 1)

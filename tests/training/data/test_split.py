@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
+from hpcompss.training.data.examples import Examples
 from hpcompss.training.data.split import portion, select
 
 
@@ -30,7 +31,7 @@ def source(archive_of):
 def test_each_class_gives_its_share(sizes, fraction, seed):
     y = np.repeat(np.arange(len(sizes)), sizes)
     count = round(fraction * len(y))
-    chosen, others = select(y, count, np.random.RandomState(seed))
+    chosen, others = select(count, len(y), y, np.random.RandomState(seed))
     assert sorted([*chosen, *others]) == list(range(len(y)))
     assert len(chosen) == count
     share = count / len(y)
@@ -41,29 +42,29 @@ def test_each_class_gives_its_share(sizes, fraction, seed):
 
 @given(shares=st.tuples(*[st.floats(0.01, 1)] * 2), rows=st.integers(1, 200), seed=st.integers(0, 9))
 def test_a_larger_portion_contains_the_smaller(shares, rows, seed):
-    x, y = numbered(rows)
-    (less, of_less), (more, of_more) = (portion(x, y, share, seed) for share in sorted(shares))
-    assert set(less) <= set(more)
-    assert np.array_equal(of_less, less % 4) and np.array_equal(of_more, more % 4)
-    assert len(less) == max(1, round(min(shares) * rows)) == len(set(less))
+    data = Examples(*numbered(rows))
+    less, more = (portion(data, share, seed) for share in sorted(shares))
+    assert set(less.x) <= set(more.x)
+    assert np.array_equal(less.y, less.x % 4) and np.array_equal(more.y, more.x % 4)
+    assert less.rows == max(1, round(min(shares) * rows)) == len(set(less.x))
 
 
 def test_a_portion_has_its_share_of_each_class():
-    x, y = numbered(400)
-    assert np.bincount(portion(x, y, 0.25, 3)[1]).tolist() == [25] * 4
-    assert portion(x, y, 1.0, 3)[0] is x
-    assert portion(x, y, 0.25, 3)[0].tolist() != portion(x, y, 0.25, 4)[0].tolist()
+    data = Examples(*numbered(400))
+    assert np.bincount(portion(data, 0.25, 3).y).tolist() == [25] * 4
+    assert portion(data, 1.0, 3) is data
+    assert portion(data, 0.25, 3).x.tolist() != portion(data, 0.25, 4).x.tolist()
 
 
 def test_real_targets_are_drawn_at_random():
-    chosen, others = select(np.linspace(0, 1, 50), 10, np.random.RandomState(0))
+    chosen, others = select(10, 50, None, np.random.RandomState(0))
     assert sorted([*chosen, *others]) == list(range(50))
 
 
 def test_a_class_of_one_row_stays_in_training():
     y = np.array([0] * 50 + [1])
     for seed in range(20):
-        assert 50 not in select(y, 10, np.random.RandomState(seed))[0]
+        assert 50 not in select(10, len(y), y, np.random.RandomState(seed))[0]
 
 
 def test_the_default_split(load, source):
@@ -125,17 +126,17 @@ def test_a_validation_set_of_the_source_is_used_whole(load, archive_of):
     data = load(path=path, train=8)
     assert len(data.train.y) == 8
     np.testing.assert_array_equal(data.validation.x, np.arange(20, 30))
-    x_all, y_all = data.training_and_validation()
-    assert sorted(x_all) == sorted([*data.train.x, *range(20, 30)])
-    np.testing.assert_array_equal(x_all % 4, y_all)
+    both = data.training_and_validation()
+    assert sorted(both.x) == sorted([*data.train.x, *range(20, 30)])
+    np.testing.assert_array_equal(both.x % 4, both.y)
 
 
 def test_training_and_validation_are_one_mapped_array(load, source):
     data = load(path=source)
-    x, y = data.training_and_validation()
-    assert isinstance(x, np.memmap)
-    np.testing.assert_array_equal(x, np.concatenate([data.train.x, data.validation.x]))
-    np.testing.assert_array_equal(y, np.concatenate([data.train.y, data.validation.y]))
+    both = data.training_and_validation()
+    assert isinstance(both.x, np.memmap)
+    np.testing.assert_array_equal(both.x, np.concatenate([data.train.x, data.validation.x]))
+    np.testing.assert_array_equal(both.y, np.concatenate([data.train.y, data.validation.y]))
 
 
 def test_a_validation_set_may_miss_classes(load, source):
