@@ -247,7 +247,8 @@ class Entry:
         if kind == "frame":
             import pandas
 
-            values, labels = np.load(self.path / f"{content}.npy", mmap_mode="r"), self._unpickled(f"{content}-labels")
+            values = np.asarray(np.load(self.path / f"{content}.npy", mmap_mode="r"))
+            labels = self._unpickled(f"{content}-labels")
             return (pandas.DataFrame if values.ndim == 2 else pandas.Series)(values, copy=False, **labels)
         value = self._unpickled(content)
         if kind == "ragged":

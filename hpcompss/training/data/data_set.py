@@ -113,10 +113,16 @@ def _features(x: Any) -> str:
 
     found = list(leaves(x))
     if len(found) > 1:
-        return ", ".join(f"{name.strip('[]')} {_shape(leaf)}" for name, leaf in found)
+        return ", ".join(f"{_plain(name)} {_shape(leaf)}" for name, leaf in found)
     if is_frame(x):
         return f"{x.shape[1]} column{'s' if x.shape[1] > 1 else ''}"
     return _shape(x)
+
+
+def _plain(name: str) -> str:
+    """Returns the name of a leaf, such as ``['image'][0]``, as people write it: ``image[0]``."""
+    first, _, rest = name.partition("]")
+    return first.strip("['\"") + rest
 
 
 def _shape(leaf: Any) -> str:
@@ -136,7 +142,7 @@ def _targets(y: Any, class_names: tuple[str, ...]) -> str:
         return "no targets"
     found = list(leaves(y))
     if len(found) > 1:
-        return f"targets {', '.join(name.strip('[]') for name, _ in found)}"
+        return f"targets {', '.join(_plain(name) for name, _ in found)}"
     labels: np.ndarray[Any, Any] | None = labels_of(y)
     if labels is not None:
         return f"{len(class_names) or np.unique(labels).size} classes"

