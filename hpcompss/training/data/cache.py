@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hpcompss.cache_folder import DESCRIPTION, PARTIAL, contents, remove
 from hpcompss.errors import InputError
 from hpcompss.training.data.digests import COPY_BYTES, add_tree
 from hpcompss.training.data.trees import Index, kind_of, take
@@ -37,18 +38,13 @@ __all__ = [
     "ClassNames",
     "Entry",
     "cached",
-    "entries",
     "entry_path",
     "opened",
-    "remove",
     "remove_unused",
 ]
 
 Array = npt.NDArray[Any]
 ClassNames = tuple[str, ...]
-
-DESCRIPTION = "description.json"
-PARTIAL = ".partial"
 
 UNUSED_SECONDS = 14 * 24 * 3600
 """After this time without use, entries are removed that no later study can use."""
@@ -287,8 +283,6 @@ def cached(
     path = entry_path(directory, title, identity)
     entry = opened(path)
     if entry is not None:
-        with contextlib.suppress(OSError):
-            os.utime(path / DESCRIPTION)
         return entry
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -309,12 +303,14 @@ def entry_path(directory: Path, title: str, identity: tuple[object, ...]) -> Pat
 
 
 def opened(path: Path) -> Entry | None:
-    """Returns the entry at ``path`` when it is whole, else None."""
+    """Returns the entry at ``path`` when it is whole, else None; notes that it was used."""
     try:
         description = json.loads((path / DESCRIPTION).read_text("utf-8"))
         sizes = description["sizes"]
         if any((path / name).stat().st_size != size for name, size in sizes.items()):
             return None
+        with contextlib.suppress(OSError):  # of another owner
+            os.utime(path / DESCRIPTION)
         described = (description[key] for key in ("created", "digest", "streams"))
         return Entry(path, tuple(sizes), description["trees"], tuple(description["class_names"]), *described)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -379,27 +375,8 @@ def _acquire(descriptor: int) -> bool:
     return True
 
 
-# What is in the cache
-
-
-def entries(directory: Path) -> list[tuple[Path, int, float]]:
-    """Returns the entries of a cache, each with its size in bytes and when it was last used (seconds of the epoch)."""
-    found = []
-    for description in sorted(directory.glob(f"*/{DESCRIPTION}")):
-        files = [path for path in description.parent.rglob("*") if path.is_file()]
-        found.append((description.parent, sum(path.stat().st_size for path in files), description.stat().st_mtime))
-    return found
-
-
-def remove(path: Path) -> None:
-    """Removes an entry with its lock; processes that have mapped it keep what they have."""
-    (path / DESCRIPTION).unlink(missing_ok=True)  # first: half an entry is none
-    shutil.rmtree(path, ignore_errors=True)
-    Path(f"{path}.lock").unlink(missing_ok=True)
-
-
 def remove_unused(directory: Path, prefix: str) -> None:
     """Removes entries with a prefix to their names that no process has used for long."""
-    for path, _, used in entries(directory):
-        if path.name.startswith(prefix) and time.time() - used > UNUSED_SECONDS:
-            remove(path)
+    for entry in contents(directory):
+        if entry.name.startswith(prefix) and time.time() - entry.used > UNUSED_SECONDS:
+            remove(entry.path)

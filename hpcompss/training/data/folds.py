@@ -133,7 +133,7 @@ def _check(rows: int, labels: Array | None, groups: Array | None, folds: int, cl
     """Refuses folds of which some would lack a class, or have no row at all."""
     what, count = "there are only", rows
     if groups is not None:
-        what, count = "there are groups for only", len(np.unique(groups))
+        what, count = "there are only", len(np.unique(groups))
     elif labels is not None:
         classes, sizes = np.unique(labels, return_counts=True)
         smallest = int(sizes.argmin())
@@ -143,7 +143,7 @@ def _check(rows: int, labels: Array | None, groups: Array | None, folds: int, cl
         what, count = f"the class {name} has only", int(sizes[smallest])
     if folds > count:
         most = f"take at most {count} folds" if count > 1 else "leave folds out"
-        unit = "folds" if groups is not None else f"training and validation example{'s' * (count > 1)}"
+        unit = "groups" if groups is not None else f"training and validation example{'s' * (count > 1)}"
         raise InputError(
             f"{folds} folds are asked for, but {what} {count:,} {unit}: {most}, or add examples", key="training.folds"
         )

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcompss.cache_folder import cache_folder
+from hpcompss.cache_folder import cache_folder, remove
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.specification import PASSED, DataSpecification
 
@@ -71,7 +71,7 @@ def load_entry(specification: DataSpecification, directory: Path) -> Entry:
 
 def forget_run(specification: DataSpecification) -> None:
     """Removes from this machine's cache what a function returned for one run that is over."""
-    from hpcompss.training.data.cache import entry_path, remove
+    from hpcompss.training.data.cache import entry_path
     from hpcompss.training.data.sources import RUN, find_source
 
     if specification.function is None or specification.cache or not specification.run:

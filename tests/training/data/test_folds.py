@@ -133,9 +133,7 @@ def test_folds_of_groups():
     for fold in made:
         assert not set(groups[fold.train.x]) & set(groups[fold.validation.x])
         np.testing.assert_array_equal(fold.train.x, fold.train.weights)
-    with pytest.raises(
-        InputError, match="11 folds are asked for, but there are groups for only 10 folds: take at most"
-    ):
+    with pytest.raises(InputError, match="11 folds are asked for, but there are only 10 groups: take at most 10"):
         folds_of_function(lambda: {"train": (x, x % 2), "groups": groups}, 11)
 
 
