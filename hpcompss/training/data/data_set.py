@@ -109,14 +109,12 @@ def _amount(name: str, part: Examples) -> str:
 
 
 def _features(x: Any) -> str:
-    from hpcompss.training.data.trees import is_frame, leaves
+    from hpcompss.training.data.trees import leaves
 
     found = list(leaves(x))
     if len(found) > 1:
         return ", ".join(f"{_plain(name)} {_shape(leaf)}" for name, leaf in found)
-    if is_frame(x):
-        return f"{x.shape[1]} column{'s' if x.shape[1] > 1 else ''}"
-    return _shape(x)
+    return _shape(found[0][1])
 
 
 def _plain(name: str) -> str:
@@ -126,8 +124,10 @@ def _plain(name: str) -> str:
 
 
 def _shape(leaf: Any) -> str:
-    from hpcompss.training.data.trees import is_text
+    from hpcompss.training.data.trees import is_frame, is_text
 
+    if is_frame(leaf):
+        return f"{leaf.shape[1]} column{'s' if leaf.shape[1] > 1 else ''}"
     sides = " x ".join("?" if side is None else str(side) for side in leaf.shape[1:]) or "1"
     return f"{sides} {'text' if is_text(leaf) else getattr(leaf, 'dtype', 'columns')}"
 

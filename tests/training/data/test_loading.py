@@ -74,3 +74,16 @@ def test_the_real_cifar10(load):
     assert data.class_names[:2] == ("airplane", "automobile")
     # Known of CIFAR-10: its pixels' mean brightness is about 0.473 of 255.
     assert data.train.x.mean() / 255 == pytest.approx(0.473, abs=0.01)
+
+
+def test_the_description_of_each_kind_of_features():
+    import pandas
+
+    frame, x, y = pandas.DataFrame({"a": [1, 2], "b": ["u", "v"]}), np.zeros((2, 3)), np.zeros(2)
+    for features, words in [
+        (frame, "2 columns"),
+        ({"table": frame}, "2 columns"),
+        ({"image": x, "text": np.array(["a", "b"])}, "image 3 float64, text 1 text"),
+        ([x, [x, frame]], "0 3 float64, 1[0] 3 float64, 1[1] 2 columns"),
+    ]:
+        assert describe(DataSet(Examples(features, y), None, name="it")).split("; ")[1] == words

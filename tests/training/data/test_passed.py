@@ -102,7 +102,9 @@ def test_streams_that_cannot_be_sent():
     tensorflow = pytest.importorskip("tensorflow")
     data = tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(4)
     for given in (data, ((X, Y), data), {"train": (data,), "x_val": X, "y_val": Y}, (each for each in ())):
-        with pytest.raises(InputError, match=r"data of the class (_BatchDataset|generator) cannot be sent to workers: pass"):
+        with pytest.raises(
+            InputError, match=r"data of the class (_BatchDataset|generator) cannot be sent to workers: pass"
+        ):
             data_section(given)
 
 
