@@ -15,6 +15,8 @@ ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 KERAS = ["keras>=3.6", "scikit-learn>=1.4", "pillow>=10.3"]
 TENSORFLOW = ["tensorflow>=2.18", *KERAS]
+JAX = ["jax>=0.5", *KERAS]
+TORCH = ["torch>=2.6,<2.14", *KERAS]  # later versions have not been tried
 TENSORFLOW_CPU = [f"tensorflow-cpu>=2.18; {LINUX_X86}", f"tensorflow>=2.18; {ELSEWHERE}", *KERAS]
 # KerasTuner imports tensorboard without requiring it.
 PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
@@ -80,6 +82,8 @@ setup(
     extras_require={
         "tensorflow": TENSORFLOW,
         "tensorflow-cpu": TENSORFLOW_CPU,
+        "jax": JAX,
+        "torch": TORCH,
         "compss": ["pycompss>=3.3"],
         "dask": DASK,
         "jobqueue": [*DASK, "dask-jobqueue>=0.9"],
@@ -92,6 +96,8 @@ setup(
         "tables": TABLES,
         "test": [
             *TENSORFLOW_CPU,
+            *JAX,
+            *TORCH,
             *PEERS,
             *NUMBA,
             *ATPE,

@@ -44,6 +44,7 @@ from hpcompss.training.checkpoint import (
     numbers_of_checkpoints,
     remove_checkpoints,
 )
+from hpcompss.training.kept import KERAS, WEIGHTS, existing, sibling
 from hpcompss.trial import (
     Configuration,
     Failure,
@@ -66,6 +67,7 @@ __all__ = [
     "KerasGraph",
     "TrialGraph",
     "TrialTasks",
+    "best_model_path",
     "best_trials",
     "keep_best_models",
     "submit_with_files",
@@ -73,7 +75,7 @@ __all__ = [
 ]
 
 BEST_MODEL = "best.keras"
-"""The best model's name in a study's folder."""
+"""The best model's name in a study's folder; ``best.weights.h5`` where its weights alone could be kept."""
 
 ROOM = 10 * 1000**3
 """Bytes that checkpoints may take where the workflow states nothing."""
@@ -398,8 +400,9 @@ class Chain:
     def submit(self, number: int) -> TrialTasks:
         """Submits the tasks of a trial. The numbers of the trials that have not finished must come in order."""
         self._catch_up(number)
-        stage = self._study.trials[number].stage
-        state = self._suggest(None)
+        trial = self._study.trials[number]
+        stage = trial.stage
+        state = self._suggest(trial.configuration or None)  # one that failed before is tried again as it was
         tasks = self._graph.submit_suggested(self._engine, self._study, number, state, self._resources)
         budget = None if self._brackets is None else self._brackets.budget(stage)
         record = self._engine.submit(reduce_trial, state, tasks.record, budget, resources=self._light, light=True)
@@ -564,8 +567,15 @@ def best_trials(study: Study, count: int) -> list[Trial]:
     return [study.trials[number] for _, number in heapq.nsmallest(count, ranked)]
 
 
+def best_model_path(study: Study) -> Path | None:
+    """Returns the file of the best model, whole or its weights alone, or None where there is none."""
+    return None if study.directory is None else existing(study.directory / BEST_MODEL)
+
+
 def keep_best_models(study: Study, count: int) -> None:
-    """Makes ``best.keras`` the best trial's model and removes those of finished trials that are not among the best.
+    """Makes ``best.keras`` (or ``best.weights.h5``) the best trial's model, and removes beaten models.
+
+    Those of finished trials that are not among the best are removed.
 
     Where there are several objectives, those on the front are kept as well.
 
@@ -580,7 +590,7 @@ def keep_best_models(study: Study, count: int) -> None:
     if study.directory is None or not best:
         return
     models = _models(study.directory)
-    _make_best(study.directory / BEST_MODEL, best[0], models)
+    _make_best(study.directory, best[0], models)
     trials, kept = study.trials, {*best, *study.front_numbers}
     for number, paths in models.items():
         if number not in kept and number < len(trials) and is_finished(trials[number]):
@@ -592,25 +602,32 @@ def keep_best_models(study: Study, count: int) -> None:
 def _models(folder: Path) -> dict[int, list[Path]]:
     """Returns the models in a study's folder by the number of their trial; those half written are left out."""
     models: dict[int, list[Path]] = {}
-    for path in model_path(folder, 0).parent.glob("trial-*.keras"):
+    for path in model_path(folder, 0).parent.glob("trial-*"):
         if found := _MODEL.fullmatch(path.name):
             models.setdefault(int(found[1]), []).append(path)
     return models
 
 
-_MODEL = re.compile(r"trial-(\d+)(-[a-z]+)?(-\d+)?\.keras")
+_MODEL = re.compile(rf"trial-(\d+)(-[a-z]+)?(-\d+)?({re.escape(KERAS)}|{re.escape(WEIGHTS)})")
 
 
-def _make_best(target: Path, best: int, models: Mapping[int, Sequence[Path]]) -> None:
+def _make_best(folder: Path, best: int, models: Mapping[int, Sequence[Path]]) -> None:
     """Makes ``best.keras`` the model of a trial, the refitted one where there is such."""
-    folder = target.parent
-    kept = next((path for path in (model_path(folder, best, REFIT), model_path(folder, best)) if path.exists()), None)
+    kept = existing(model_path(folder, best, REFIT)) or existing(model_path(folder, best))
+    targets = [folder / BEST_MODEL, sibling(folder / BEST_MODEL)]
+    target = targets[0] if kept is None or kept.name.endswith(KERAS) else targets[1]
     try:
-        if kept is not None and not _same(kept, target):
-            _link(kept, target)
-        elif kept is None and any(_same(path, target) for paths in models.values() for path in paths):
-            # The winner's model could not be saved, as its trial warns: better none than another trial's.
-            target.unlink()
+        if kept is not None:
+            if not _same(kept, target):
+                _link(kept, target)
+            for other in targets:
+                if other != target:
+                    other.unlink(missing_ok=True)
+            return
+        for each in targets:
+            if any(_same(path, each) for paths in models.values() for path in paths):
+                # No model of the winner was kept, as its trial warns: better none than another trial's.
+                each.unlink()
     except OSError as error:
         raise HpcompssError(
             f"{target}: the best model cannot be put there ({error.strerror}); it is {kept}, and all else is kept: "

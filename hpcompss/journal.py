@@ -2,8 +2,9 @@
 
 The first line describes the study, with what it began with: configurations to try first, trials of other studies. Each
 later one is an event: ``sampler`` (which one was chosen, and why), ``ask`` (a trial began), ``tell`` (what came of it),
-``test`` (the winner's score on the test set), ``stop`` (and why), ``resume``, ``limits`` (stop rules stated). A line
-that was cut short by a kill is the last one, holds nothing that anything depended on, and is dropped.
+``retry`` (a failed trial is tried again: what came of its latest stage no longer counts), ``test`` (the winner's score
+on the test set), ``stop`` (and why), ``resume``, ``code`` (digests of the user's files), ``limits`` (stop rules). A
+line that was cut short by a kill is the last one, holds nothing that anything depended on, and is dropped.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "read_journal",
     "result_from_json",
     "result_to_json",
+    "undone_by_retries",
 ]
 
 FORMAT = 1
@@ -150,6 +152,29 @@ def read_journal(path: Path) -> Iterator[Record]:
             yield record
 
 
+def undone_by_retries(records: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Returns the places, from 1, of the records that no longer count, since trials were tried again after them.
+
+    They are those of each such trial's latest stage: its result, and that it went on, but not that it began.
+    """
+    undone: set[int] = set()
+    stages: dict[int, list[list[int]]] = {}
+    for place, record in enumerate(records, start=1):
+        event, number = record["event"], record.get("number")
+        if event == "ask":
+            stages[record["number"]] = [[]]
+        elif number not in stages:
+            continue
+        elif event == "continue":
+            stages[number].append([place])
+        elif event == "tell":
+            stages[number][-1].append(place)
+        elif event == "retry":
+            undone.update(stages[number].pop())
+            stages[number] = stages[number] or [[]]
+    return undone
+
+
 def _parse(line: bytes) -> Record:
     if not line.endswith(b"\n"):
         raise ValueError("it was cut short")
@@ -203,6 +228,8 @@ def result_to_json(result: Result) -> Record:
         data["budget"] = result.budget
     if result.ended:
         data["ended"] = True
+    if result.violation:
+        data["violation"] = result.violation
     return data
 
 
@@ -228,6 +255,7 @@ def result_from_json(data: Mapping[str, Any]) -> Result:
         warnings=tuple(data.get("warnings", ())),
         budget=data.get("budget"),
         ended=data.get("ended", False),
+        violation=data.get("violation", 0.0),
     )
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from hpcompss.cache_folder import cache_folder
 from hpcompss.errors import InputError, nearest
+from hpcompss.importing import importing
 
-__all__ = ["DELIVERED", "load_attribute"]
+__all__ = ["DELIVERED", "import_notes", "load_attribute"]
 
 DELIVERED = "HPCOMPSS_MODULES"
 """The environment variable of a worker's processes that maps folders of the master to their copies in the cache."""
@@ -29,7 +30,8 @@ def load_attribute(reference: str) -> Any:
         reference: ``/path/file.py:name`` or ``package.module:name``; a name may be dotted.
 
     Raises:
-        InputError: The reference is malformed, or the file, module or name does not exist.
+        InputError: The reference is malformed, the file, module or name does not exist, or the module runs a search
+            when it is imported.
         Exception: What the module raises while it is imported.
     """
     place, colon, name = reference.rpartition(":")
@@ -61,7 +63,9 @@ def _from_file(place: str) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
-        specification.loader.exec_module(module)
+        with importing(str(path)) as notes:
+            specification.loader.exec_module(module)
+        _notes[place] = notes
     except BaseException:
         del sys.modules[name]
         raise
@@ -79,4 +83,19 @@ def _from_name(place: str) -> ModuleType:
     package = place.partition(".")[0]
     if not package or importlib.util.find_spec(package) is None:
         raise InputError(f"there is no module {place!r} on the Python path; for a file write {place}.py:name")
-    return importlib.import_module(place)
+    if place in sys.modules:
+        return sys.modules[place]
+    specification = importlib.util.find_spec(place)
+    with importing(str(specification and specification.origin)) as notes:
+        module = importlib.import_module(place)
+    _notes[place] = notes
+    return module
+
+
+def import_notes(reference: Any) -> tuple[str, ...]:
+    """Returns what the user should know of how the module of a reference was imported; nothing for an object."""
+    return tuple(_notes.get(reference.rpartition(":")[0], ())) if isinstance(reference, str) else ()
+
+
+_notes: dict[str, list[str]] = {}
+"""What the user should know of modules, by their places."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,11 +23,21 @@ from hpcompss.fidelity.brackets import Brackets
 from hpcompss.forecast import Forecast
 from hpcompss.graph import Chain, TrialGraph, TrialTasks
 from hpcompss.samplers import SpaceExhausted
-from hpcompss.stopping import StopCheck, StopRules
+from hpcompss.stopping import StopCheck, StopRules, all_done, all_tried
 from hpcompss.study import Study
 from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import EXHAUSTED
-from hpcompss.trial import Configuration, Failure, FailureKind, Resources, Result, Stage, Trial, is_finished
+from hpcompss.trial import (
+    Configuration,
+    Failure,
+    FailureKind,
+    Resources,
+    Result,
+    Stage,
+    Trial,
+    is_finished,
+    is_untrained,
+)
 
 __all__ = ["Loop", "Snapshot", "StudyFailed", "SuggestionFailed", "View"]
 
@@ -63,10 +74,13 @@ MOST_AHEAD = 256
 class StudyFailed(HpcompssError):
     """The first trials all failed alike. Its traceback is that of the user's code."""
 
-    def __init__(self, reason: str, traceback: str) -> None:
+    def __init__(self, reason: str, traceback: str, folder: Path | None = None) -> None:
+        again = "call its retry_failed() and optimize again"
+        if folder is not None:
+            again = f"run  hpcompss resume {folder} --retry-failed"
         super().__init__(
-            f"the first {ALIKE} trials failed in the same way ({reason}), so the study stopped: mend that, "
-            "then resume it, or start anew in another folder"
+            f"the first {ALIKE} trials failed in the same way ({reason}), so the study stopped: "
+            f"fix the cause, then {again}"
         )
         self.traceback = traceback
 
@@ -152,7 +166,8 @@ class Loop:
         engine: Where to run.
         graph: How a trial becomes tasks.
         rules: When the search ends. Trials that a deadline ends are tried again on resume.
-        begun: When its times began to count (`time.monotonic` seconds); None for when it runs.
+        begun: When its deadline began to count (`time.monotonic` seconds); None for when it runs. The time limit counts
+            from the start of the first trial of this run.
         resources: What one trial asks for.
         watch: Called at every turn.
 
@@ -177,7 +192,7 @@ class Loop:
         self._engine = engine
         self._graph = graph
         self._rules = rules
-        self._seconds = rules.deadline if rules.seconds is None else rules.seconds
+        self._seconds = math.inf if rules.seconds is None else rules.seconds
         self._deadline = math.inf if rules.deadline is None else rules.deadline
         self._resources = resources
         self._watch = watch
@@ -190,6 +205,7 @@ class Loop:
         self._first: list[Failure] = []
         self._durations: deque[float] = deque(maxlen=20)
         self._stopping = ""
+        self._reword: Callable[[], str] | None = None
         self._check = StopCheck(rules, study.prior)
         self._checked = 0
         self._met = ""
@@ -197,6 +213,7 @@ class Loop:
         self._signals = 0
         self._stated_begun = begun
         self._begun = 0.0
+        self._first_start: float | None = None
 
     def run(self) -> str:
         """Runs until a rule is met and returns, in words, which.
@@ -219,6 +236,8 @@ class Loop:
             finally:
                 self._end(list(self._running))
                 self._give_back_starting()
+        if self._reword is not None:
+            self._stopping = self._reword()
         self._study.note("stop", reason=self._stopping)
         self._study.flush()
         return self._stopping
@@ -236,15 +255,13 @@ class Loop:
                 self._starting.append(self._next(last))
                 continue
             except Waiting:
-                reason = f"all {trials} trials are done"
+                reword = self._all_done
             except SpaceExhausted:
-                count = self._study.space.count
-                tried = EXHAUSTED.reason if count == math.inf else f"all {count} configurations were tried"
-                reason = f"the space is exhausted: {tried}"
+                reword = self._all_tried
             self._close_chain()
             if self._study.scheduler is not None and (self._running or self._starting):
                 break  # what runs may let others go on
-            self._stopping = reason
+            self._stop(reword(), reword)
         begun = time.monotonic()
         self._study.flush()
         self._flushing = time.monotonic() - begun
@@ -336,7 +353,8 @@ class Loop:
     def _runs_to_the_end(self) -> bool:
         """Whether the last trial to finish decides how long the search takes: several run at once, and all will run."""
         several = self._engine.capacity(self._resources) > 1
-        return several and self._seconds is None and not self._rules.judge_results
+        limited = min(self._seconds, self._deadline) < math.inf
+        return several and not limited and not self._rules.judge_results
 
     def _are_short(self) -> bool:
         return bool(self._durations) and sum(self._durations) / len(self._durations) < SHORT
@@ -356,6 +374,7 @@ class Loop:
         return done
 
     def _collect(self, done: Sequence[Future]) -> None:
+        self._look_for_first_start(bool(done))
         self._finished = []
         results = []
         lost = [future for future in done if self._is_lost(future)]
@@ -371,7 +390,7 @@ class Loop:
             self._finished.append(self._study.record(trial.number, result, configuration))
             results.append(result)
             if result.failure == EXHAUSTED:
-                self._stopping = f"the space is exhausted: {EXHAUSTED.reason}"
+                self._stop(f"the space is exhausted: {EXHAUSTED.reason}")
                 self._close_chain()
         if lost:
             self._begin_anew(lost[0])
@@ -413,7 +432,7 @@ class Loop:
             )
         self._end(list(self._running))
         self._chain = None
-        self._stopping = ""
+        self._stop("")
 
     def _outcome(self, future: Future) -> tuple[Result, Configuration | None]:
         """Returns what came of a trial and, in the lagged order, the configuration that a task suggested."""
@@ -431,15 +450,15 @@ class Loop:
 
     def _check_alike(self, results: Sequence[Result]) -> None:
         """Stops a study of which nothing has completed yet, where what came first failed in the same way."""
-        if len(self._first) == ALIKE or self._study.completed:
+        if len(self._first) == ALIKE or self._study.completed > self._study.untrained:
             return
-        failures = [result.failure for result in results if result.failure is not None]
+        failures = [result.failure for result in results if result.failure is not None and not is_untrained(result)]
         self._first.extend(failures[: ALIKE - len(self._first)])
         if len(self._first) == ALIKE and len({_likeness(failure) for failure in self._first}) == 1:
             first = self._first[0]
             self._study.note("stop", reason=f"the first {ALIKE} trials failed alike: {first.reason}")
             self._study.flush()
-            raise StudyFailed(first.reason, first.traceback)
+            raise StudyFailed(first.reason, first.traceback, self._study.directory)
 
     # Ending
 
@@ -464,8 +483,9 @@ class Loop:
         self._met = self._met or self._check.reason()
 
     def _check_limits(self) -> None:
+        self._look_for_first_start()
         spent = time.monotonic() - self._begun
-        time_is_up = spent >= min(self._deadline, math.inf if self._seconds is None else self._seconds)
+        time_is_up = spent >= self._deadline or self._spent_on_trials >= self._seconds
         ended: list[Future] = []
         if self._signals > 1 or spent >= self._deadline:
             ended = [future for future in self._running if not future.done]
@@ -476,11 +496,50 @@ class Loop:
         given_back = self._give_back_starting() if stops else 0
         self._end(ended)
         if self._signals:
-            self._stopping = INTERRUPTED
+            self._stop(INTERRUPTED)
         elif time_is_up and (ended or given_back or not self._stopping):
-            self._stopping = "the time is up"
+            self._stop("the time is up")
         elif self._met:
-            self._stopping = self._met
+            self._stop(
+                self._met, lambda: self._check.at_end(self._met, self._study.best if self._study.feasible else None)
+            )
+
+    def _look_for_first_start(self, is_over: bool = False) -> None:
+        """Takes note of when the first trial of this run started; from then on the time limit counts.
+
+        Args:
+            is_over: Whether one has finished already.
+        """
+        if self._first_start is None and self._seconds < math.inf:
+            now = time.monotonic()
+            started = [tasks.started for _, tasks in self._running.values() if tasks.started is not None]
+            if started or is_over:
+                self._first_start = min(max(self._begun, min(started, default=now)), now)
+
+    @property
+    def _spent_on_trials(self) -> float:
+        """Seconds since the first trial of this run started."""
+        return 0.0 if self._first_start is None else time.monotonic() - self._first_start
+
+    def _stop(self, reason: str, reword: Callable[[], str] | None = None) -> None:
+        """Starts no further trial.
+
+        Args:
+            reason: Why.
+            reword: Returns the reason again once all that runs has finished, which may change what is true.
+        """
+        self._stopping, self._reword = reason, reword
+
+    def _met_at_end(self) -> str:
+        return self._check.at_end(self._met, self._study.best if self._study.feasible else None)
+
+    def _all_done(self) -> str:
+        return all_done(self._study.started, self._study.failed)
+
+    def _all_tried(self) -> str:
+        if self._study.space.count == math.inf:
+            return f"the space is exhausted: {EXHAUSTED.reason}"
+        return all_tried(int(self._study.space.count), self._study.failed, self._study.directory is not None)
 
     def _give_back_starting(self) -> int:
         """Gives back the trials that the engine does not have yet, and returns how many they were."""
@@ -499,14 +558,14 @@ class Loop:
                 self._study.give_back(trial.number)
 
     def _show(self) -> None:
-        left = None if self._seconds is None else max(0.0, self._seconds - (time.monotonic() - self._begun))
+        left = min(self._seconds - self._spent_on_trials, self._deadline - (time.monotonic() - self._begun))
         self._watch(
             Snapshot(
                 study=self._study,
                 running=[(trial, tasks.training) for trial, tasks in self._running.values()],
                 finished=self._finished,
                 trials=self._rules.trials,
-                seconds_left=left,
+                seconds_left=None if left == math.inf else max(0.0, left),
                 slots=self._engine.capacity(self._resources),
                 stopping="" if self._starting else self._stopping,
                 waiting=tuple(self._starting),

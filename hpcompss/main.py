@@ -108,6 +108,7 @@ def _resume(options: argparse.Namespace) -> int:
             engine=options.engine,
             engine_options=_engine_options(options),
             view=view,
+            retry_failed=options.retry_failed,
         )
     except KeyboardInterrupt:
         study = _as_kept(options.directory)
@@ -162,7 +163,18 @@ def _best(options: argparse.Namespace) -> int:
     study = Study.load(options.directory)
     if options.json:
         plain = as_plain(study, trials=False)
-        wanted = ("metric", "direction", "best", "test", "model", "ensemble", "objectives", "front", "hypervolume")
+        wanted = (
+            "metric",
+            "direction",
+            "best",
+            "notes",
+            "test",
+            "model",
+            "ensemble",
+            "objectives",
+            "front",
+            "hypervolume",
+        )
         _print_json({key: plain[key] for key in wanted if key in plain})
     else:
         show_result(study, make_console(sys.stdout))
@@ -481,6 +493,14 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", _resume, "go on with a study, its interrupted trials first")
     _add_directory(resume)
     _add_rules(resume)
+    resume.add_argument(
+        "--retry-failed",
+        metavar="REASON",
+        nargs="?",
+        const=True,
+        default=False,
+        help="try failed trials again; with REASON those whose reason contains this text",
+    )
     _add_engine(resume)
 
     _add_directory(command("status", _status, "show how a study stands"))
@@ -660,9 +680,14 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", metavar="N", type=_positive, help="how many trials the study shall have in all")
     parser.add_argument(
-        "--time", metavar="TIME", type=_duration, help="start no new trial after this time (such as 10m)"
+        "--time",
+        metavar="TIME",
+        type=_duration,
+        help="start no new trial after this time from the first one's start (such as 10m)",
     )
-    parser.add_argument("--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time")
+    parser.add_argument(
+        "--deadline", metavar="TIME", type=_duration, help="end running trials, too, after this time from now"
+    )
     parser.add_argument("--target", metavar="VALUE", type=_figure, help="stop when the objective reaches this value")
     parser.add_argument(
         "--patience", metavar="K", type=_positive, help="stop when the last K trials brought no better value"

@@ -8,7 +8,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from hpcompss.constraints import Constraint, breaches, constrained, parse_constr
 from hpcompss.errors import InputError, nearest
 from hpcompss.fidelity import Report, Waiting, make_scheduler
 from hpcompss.fidelity.brackets import Brackets
+from hpcompss.importing import refuse_search
 from hpcompss.journal import (
     LOCK,
     FolderLock,
@@ -29,6 +30,7 @@ from hpcompss.journal import (
     read_journal,
     result_from_json,
     result_to_json,
+    undone_by_retries,
 )
 from hpcompss.objectives import DIRECTIONS, Objective, parse_objectives, point_of
 from hpcompss.pareto import Front, Point
@@ -37,7 +39,7 @@ from hpcompss.samplers.history import History
 from hpcompss.space import Parameter, Space
 from hpcompss.stopping import StopRules
 from hpcompss.tasks.apart import write_files
-from hpcompss.tasks.suggest import next_configuration
+from hpcompss.tasks.suggest import EXHAUSTED, next_configuration
 from hpcompss.trial import (
     UNNAMED,
     Configuration,
@@ -51,6 +53,7 @@ from hpcompss.trial import (
     is_better,
     is_finished,
     result_of,
+    state_of,
 )
 from hpcompss.warm_start import Source, initial_configurations, transferable
 
@@ -67,6 +70,16 @@ LOGS = "logs"
 
 MEASURED = 3
 """Of so many objectives the hypervolume is told at the most: with each further one it takes much longer."""
+
+OF_THE_CODE = (FailureKind.EXCEPTION, FailureKind.DIED)
+"""Failures that are most likely the code's doing: it raised, or its process ended. A limit that was exceeded or a value
+that is not finite is more often the configuration's."""
+
+REBUILT = (
+    *("sampler", "scheduler", "_history", "_trials", "_running", "_interrupted"),
+    *("_best", "_front", "_order", "_earlier", "_failures", "_failed", "_infeasible", "_untrained"),
+)
+"""The attributes of a study that follow from its records."""
 
 RULES = tuple(StopRules.__dataclass_fields__)
 """The names of the rules that end a search."""
@@ -110,7 +123,9 @@ class Study:
         test: The winner's scores on the test set (``number``, ``metrics``, ``refit``), or None before they are known.
         stopped: Why the last search ended, empty while it goes on.
         data_digest: A digest of the data that the trials are trained on, empty where it is not known.
+        code: Digests of the user's files as of the last time that it was begun or resumed, or None.
         limits: What was stated on resume in place of the workflow's own stop rules, as those of `StopRules`.
+        model: The Python object that builds its models, where it was begun with one in this process, else None.
 
     Raises:
         InputError: An argument is wrong, or the folder is not empty, not writable, or in use.
@@ -210,8 +225,10 @@ class Study:
         self.directory: Path | None = None
         self.test: dict[str, Any] | None = None
         self.stopped = ""
+        self.code: dict[str, str] | None = settings.get("about", {}).get("code")
         self.limits: dict[str, Any] = {}
         self.data_digest = ""
+        self.model: Any = None
         self._history = self.prior
         self._trials: list[Trial] = []
         self._running: dict[int, Trial] = {}
@@ -220,11 +237,14 @@ class Study:
         self._front = Front()
         self._order: list[int] = []
         self._earlier: dict[int, tuple[Trial, ...]] = {}
+        self._failures: dict[int, Failure] = {}
         self._failed = 0
         self._infeasible = 0
+        self._untrained = 0
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
         self._unwritten: list[dict[str, Any]] = []
+        self._in_memory: list[dict[str, Any]] = []
 
     # What is known
 
@@ -309,8 +329,13 @@ class Study:
 
     @property
     def completed(self) -> int:
-        """How many trials have a value."""
+        """How many trials have a value, or were found infeasible before any training."""
         return self.finished - self._failed
+
+    @property
+    def untrained(self) -> int:
+        """How many trials were found infeasible before any training, and so have no value."""
+        return self._untrained
 
     @property
     def feasible(self) -> int:
@@ -323,8 +348,13 @@ class Study:
         return self._failed
 
     @property
+    def failures(self) -> dict[int, Failure]:
+        """Why trials failed, by number: those that have no value, and those whose latest stage failed."""
+        return dict(self._failures)
+
+    @property
     def finished(self) -> int:
-        """How many trials completed or failed."""
+        """How many trials completed or failed, or were found infeasible."""
         return len(self._order)
 
     @property
@@ -438,6 +468,74 @@ class Study:
         self.flush()
         return finished
 
+    def retry(self, number: int) -> Trial:
+        """Makes a failed trial wait to be tried again, as if it had been interrupted, and returns its record.
+
+        It keeps its number and configuration. Samplers and the scheduler forget that it failed. Where only its latest
+        stage failed, that stage is tried again.
+
+        Args:
+            number: The trial's.
+
+        Raises:
+            InputError: The trial has not failed, or the study is closed.
+            JournalError: The journal cannot be written.
+        """
+        if number not in self._failures:
+            state = self._trials[number].state.value if 0 <= number < len(self._trials) else "unknown"
+            raise InputError(f"trial {number} is {state}: only a trial that has failed can be tried again")
+        self._try_again([number])
+        return self._trials[number]
+
+    def retry_failed(self, reason: str = "", *, kinds: Collection[FailureKind] | None = None) -> list[Trial]:
+        """Makes failed trials wait to be tried again, see `retry`, and returns their records.
+
+        Args:
+            reason: Only those whose reason contains this text, whatever the case of its letters.
+            kinds: Only those that failed in one of these ways; None for all.
+
+        Raises:
+            InputError: The study is closed.
+            JournalError: The journal cannot be written.
+        """
+        numbers = [
+            number
+            for number, failure in sorted(self._failures.items())
+            if reason.casefold() in failure.reason.casefold() and (kinds is None or failure.kind in kinds)
+        ]
+        if numbers:
+            self._try_again(numbers)
+        return [self._trials[number] for number in numbers]
+
+    def _try_again(self, numbers: Sequence[int]) -> None:
+        """Records that trials are tried again, and rebuilds what follows from the records."""
+        self._check_open()
+        self.flush()
+        for number in numbers:
+            # The journal of the lagged order has a configuration only with the result, which no longer counts.
+            configuration = self._trials[number].configuration
+            self.note("retry", number=number, configuration=configuration)
+        try:
+            self.flush()
+        except JournalError:
+            self._unwritten.clear()
+            raise
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Takes up anew what follows from the records, after some of them ceased to count."""
+        if self.directory is None:
+            records: list[dict[str, Any]] = [{"event": "study", **self.settings}, *self._in_memory]
+        else:
+            records = list(read_journal(self.directory / JOURNAL))
+        journal = (self.directory or Path()) / JOURNAL
+        rebuilt = self._replayed(records, journal, undone_by_retries(records))
+        for number in sorted(set(rebuilt._running) - set(self._running)):
+            rebuilt.give_back(number)
+        for name in REBUILT:
+            setattr(self, name, getattr(rebuilt, name))
+        self.stopped = ""
+
     def optimize(
         self,
         function: Callable[[Configuration], float | Mapping[str, float]],
@@ -455,7 +553,7 @@ class Study:
         Args:
             function: Called on a worker with a configuration; returns the objective or a mapping of metrics.
             trials: How many trials the study shall have in all, those before this call included.
-            time: Seconds after which no new trial starts.
+            time: Seconds from the start of the first trial of this call after which no new one starts.
             target: The value that is good enough.
             patience: How many finished trials in a row may bring no better value.
             min_improvement: The expected improvement below which a further trial is not worth it.
@@ -473,6 +571,7 @@ class Study:
         from hpcompss.graph import FunctionGraph
         from hpcompss.loop import INTERRUPTED, Loop
 
+        refuse_search()
         rules = StopRules(trials, time, None, target, patience, min_improvement)
         with contextlib.nullcontext(engine) if engine is not None else Local() as where:
             graph = FunctionGraph(function, self.metric)
@@ -626,7 +725,17 @@ class Study:
             if self._lock is not None:
                 self._lock.check()
             self._journal.append(self._unwritten)
+        if self.directory is None:
+            self._in_memory += map(self._slim, self._unwritten)
         self._unwritten.clear()
+
+    def _slim(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Returns a record without what nothing is rebuilt from: see `_finish`."""
+        if self.scheduler is None:
+            record = {key: value for key, value in record.items() if key != "curves"}
+        if "failure" in record:
+            record = {**record, "failure": {**record["failure"], "traceback": ""}}
+        return record
 
     def _check_open(self) -> None:
         """Refuses what the journal could not keep."""
@@ -646,14 +755,18 @@ class Study:
         else:
             self._infeasible -= self._is_infeasible(running)
             slim = _continued(running.result, slim, running.stage)
-        state = TrialState.FAILED if slim.value is None else TrialState.COMPLETE
-        trial = dataclasses.replace(running, state=state, result=slim)
+        trial = dataclasses.replace(running, state=state_of(slim), result=slim)
         self._trials[number] = trial
         self._running.pop(number, None)
         if trial.configuration or not len(self.space):  # else no configuration was left to try
             self._learn(trial, result)
-        self._failed += trial.value is None
+        if failure is None or failure == EXHAUSTED or failure.kind is FailureKind.INFEASIBLE:
+            self._failures.pop(number, None)
+        else:
+            self._failures[number] = failure
+        self._failed += trial.state is TrialState.FAILED
         self._infeasible += self._is_infeasible(trial)
+        self._untrained += trial.state is TrialState.INFEASIBLE
         if self.also:
             self._place(trial)
             return trial
@@ -682,6 +795,8 @@ class Study:
         self.scheduler.report(Report(trial.number, budget, loss, violation, stage.ended, tuple(curve), tuple(others)))
 
     def _is_infeasible(self, trial: Trial) -> bool:
+        if trial.state is TrialState.INFEASIBLE:
+            return True
         metrics = trial.result.metrics if trial.result is not None else {}
         return trial.value is not None and total_violation(metrics, self.constraints) > 0
 
@@ -708,27 +823,52 @@ class Study:
             trial.value == best.value and trial.number < best.number
         )
 
+    # What it leaves
+
+    def best_model(self, model: Any = None) -> Any:
+        """Returns the best model, trained and compiled, from ``best.keras`` or from ``best.weights.h5``.
+
+        The user's own layers, losses and metrics are found in the module that the model is built in. Weights alone are
+        given to the model that ``build`` makes of the best configuration::
+
+            model = hpcompss.Study.load("studies/mine").best_model()
+
+        Args:
+            model: What builds it, a function ``build(hp)`` or a ``HyperModel``: needed where the study was begun with a
+                Python object, in another process.
+
+        Raises:
+            InputError: No model was kept, it is unknown what builds it, or its file does not give it back.
+        """
+        from hpcompss.delivered import best_model
+
+        return best_model(self, model)
+
+    def ensemble_model(self, model: Any = None) -> Any:
+        """Returns the ensemble, from ``ensemble.keras`` or made of its members' models; see `best_model`.
+
+        Args:
+            model: As that of `best_model`.
+
+        Raises:
+            InputError: There is no ensemble, or a model of a member is gone.
+        """
+        from hpcompss.delivered import ensemble_model
+
+        return ensemble_model(self, model)
+
     # On disk
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Study:
         """Returns a study as its folder has it, for reading. Raises `InputError` where there is none."""
         folder = Path(directory)
-        records = read_journal(folder / JOURNAL)
-        header = next(records, None)
-        if header is None:
-            raise InputError(f"{folder} holds no study: its journal is empty")
-        study = cls._described(header, folder / JOURNAL)
-        for line, record in enumerate(records, start=2):
-            try:
-                study._replay(record)
-            except (LookupError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"this line does not fit those before it ({error}): restore them, or delete it and all after it "
-                    "to go on from there",
-                    file=folder / JOURNAL,
-                    line=line,
-                ) from None
+        journal = folder / JOURNAL
+        try:
+            study = cls._replayed(read_journal(journal), journal)
+        except _TriedAgain:
+            records = list(read_journal(journal))
+            study = cls._replayed(records, journal, undone_by_retries(records))
         study.directory = folder
         for number in sorted(study._running):
             study.give_back(number)
@@ -818,6 +958,40 @@ class Study:
             raise InputError(message, file=journal, line=1) from None
         return study
 
+    @classmethod
+    def _replayed(cls, records: Iterable[Mapping[str, Any]], journal: Path, undone: Set[int] | None = None) -> Study:
+        """Returns a study from its records, those that were running still so.
+
+        Args:
+            records: All of them, the description first.
+            journal: Where they stand, for messages.
+            undone: The places of those that do not count, since trials were tried again; None where that is not known.
+
+        Raises:
+            _TriedAgain: A trial was tried again, and it is not known what does not count.
+            InputError: The records do not fit each other.
+        """
+        records = iter(records)
+        header = next(records, None)
+        if header is None:
+            raise InputError(f"{journal.parent} holds no study: its journal is empty")
+        study = cls._described(header, journal)
+        for line, record in enumerate(records, start=2):
+            if undone is None and record["event"] == "retry":
+                raise _TriedAgain
+            if undone is not None and line in undone:
+                continue
+            try:
+                study._replay(record)
+            except (LookupError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"this line does not fit those before it ({error}): restore them, or delete it and all after it "
+                    "to go on from there",
+                    file=journal,
+                    line=line,
+                ) from None
+        return study
+
     def _replay(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "ask":
             number = record["number"]
@@ -833,6 +1007,11 @@ class Study:
                 raise ValueError(f"trial {record['number']} ends, but is not running")
             self._configure(record["number"], record.get("configuration"))
             self._finish(record["number"], result_from_json(record))
+        elif record["event"] == "retry":
+            if record["number"] not in self._running and not is_finished(self._trials[record["number"]]):
+                raise ValueError(f"trial {record['number']} is tried again, but has not failed")
+            self._configure(record["number"], record["configuration"])
+            self.stopped = ""
         else:
             self._heed(record["event"], record)
 
@@ -843,8 +1022,14 @@ class Study:
             self.test = {key: value for key, value in data.items() if key not in ("event", "time")}
         elif event in ("stop", "resume"):
             self.stopped = data.get("reason", "")
+        elif event == "code":
+            self.code = data["files"]
         elif event == "limits":
             self.limits |= {key: value for key, value in data.items() if key in RULES}
+
+
+class _TriedAgain(Exception):
+    """Some of a journal's records do not count, which must be known before they are read."""
 
 
 def _elsewhere(directory: str | os.PathLike[str]) -> Study:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hpcompss.errors import InputError, nearest
+from hpcompss.reasons import one_line, printable, reason_of
 
 __all__ = [
     "UNNAMED",
@@ -28,14 +29,13 @@ __all__ = [
     "fold_values",
     "is_better",
     "is_finished",
+    "is_untrained",
     "result_of",
+    "state_of",
 ]
 
 UNNAMED = "value"
 """The objective's name where the user gave it none."""
-
-REASON_LENGTH = 500
-"""Characters of an error's message that go into the one-line reason."""
 
 Value: TypeAlias = int | float | str | bool
 """What a hyper-parameter can be."""
@@ -51,6 +51,8 @@ class TrialState(str, enum.Enum):
     INTERRUPTED = "interrupted"
     COMPLETE = "complete"
     FAILED = "failed"
+    INFEASIBLE = "infeasible"
+    """It breaks a limit that was checked before any training, so it has no value."""
 
 
 class FailureKind(str, enum.Enum):
@@ -68,6 +70,8 @@ class FailureKind(str, enum.Enum):
     """Its process ended by itself: a signal (segmentation fault, the kernel's out-of-memory killer) or an exit."""
     CANCELLED = "cancelled"
     """The master cancelled it."""
+    INFEASIBLE = "infeasible"
+    """The configuration breaks a limit, so it was not trained. It is no fault and is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ class Resources:
         gpu: GPUs; a fraction below 1 shares one GPU between trials, 0 hides all of them.
         memory: Bytes its process may hold resident, or None for no limit.
         time_limit: Seconds it may run, or None for no limit.
+        single_use: Whether its process ends with it, so that no later task inherits memory or state from it.
     """
 
     cpu: int = 1
     gpu: float = 0
     memory: int | None = None
     time_limit: float | None = None
+    single_use: bool = False
 
     def __post_init__(self) -> None:
         if self.cpu < 1:
@@ -112,8 +118,8 @@ class Failure:
     traceback: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("reason", "traceback"):
-            object.__setattr__(self, name, _printable(getattr(self, name)))
+        object.__setattr__(self, "reason", printable(one_line(self.reason)))
+        object.__setattr__(self, "traceback", printable(self.traceback))
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -122,28 +128,12 @@ class Failure:
         while trace is not None and _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents:
             trace = trace.tb_next
         text = "".join(traceback.TracebackException(type(error), error, trace).format())
-        return cls(FailureKind.EXCEPTION, _one_line(error), text)
+        return cls(FailureKind.EXCEPTION, reason_of(error), text)
 
     @classmethod
     def cancelled(cls, reason: str = "it was cancelled") -> Failure:
         """Returns what a cancelled task gives for a result."""
         return cls(FailureKind.CANCELLED, reason)
-
-
-def _one_line(error: BaseException) -> str:
-    try:
-        lines = str(error).strip().splitlines()
-    except Exception:
-        lines = []  # an error whose __str__ fails is still an error
-    name = type(error).__name__
-    return f"{name}: {lines[0]}"[:REASON_LENGTH] if lines else name
-
-
-def _printable(text: str) -> str:
-    """Returns a text without what upsets a terminal (its control codes) or UTF-8 (file names that are no text)."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -164,6 +154,7 @@ class Result:
         budget: How much it was trained where trials are given different amounts, in all so far: epochs, or the share
             of the training data. None where every trial is given all there is.
         ended: Whether further training would change nothing, because it stopped early.
+        violation: By how much it breaks the limit that kept it from being trained, relative to the limit; else 0.
         files: What a worker without the study's folder has left for it, by path in there; neither in the journal nor in
             the master's memory.
     """
@@ -177,6 +168,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     budget: float | None = None
     ended: bool = False
+    violation: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -230,8 +222,20 @@ class Trial:
 
 
 def is_finished(trial: Trial) -> bool:
-    """Returns whether a trial has completed or failed."""
-    return trial.state in (TrialState.COMPLETE, TrialState.FAILED)
+    """Returns whether a trial has completed, failed, or was found infeasible."""
+    return trial.state in (TrialState.COMPLETE, TrialState.FAILED, TrialState.INFEASIBLE)
+
+
+def is_untrained(result: Result) -> bool:
+    """Returns whether a trial was found infeasible before any training."""
+    return result.failure is not None and result.failure.kind is FailureKind.INFEASIBLE
+
+
+def state_of(result: Result) -> TrialState:
+    """Returns the state of a trial that ended with a result."""
+    if is_untrained(result):
+        return TrialState.INFEASIBLE
+    return TrialState.FAILED if result.value is None else TrialState.COMPLETE
 
 
 def is_better(value: float, than: float, direction: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import itertools
 import os
 import shutil
+import signal
 import sys
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import strftime
 from typing import Any
@@ -17,7 +19,9 @@ from hpcompss.constraints import parse_constraints
 from hpcompss.engines import Engine, chosen_engine, follow, inside_compss, make_engine, mpi_rank
 from hpcompss.engines.delivery import Luggage
 from hpcompss.engines.fleet import Range
+from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.fidelity import make_scheduler
 from hpcompss.graph import (
     FunctionGraph,
     KerasGraph,
@@ -27,24 +31,29 @@ from hpcompss.graph import (
     submit_with_files,
     unlimited,
 )
+from hpcompss.importing import refuse_search
 from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
+from hpcompss.sources import changed_files, code_digests, digest_of
 from hpcompss.space.space import Space
+from hpcompss.space.tracing import Killed
 from hpcompss.stopping import StopRules
-from hpcompss.study import JOURNAL, LOGS, WORKFLOW, Study
+from hpcompss.study import JOURNAL, LOGS, OF_THE_CODE, WORKFLOW, Study
 from hpcompss.tasks.apart import HERE, write_files
 from hpcompss.tasks.evaluate import check_function
 from hpcompss.tasks.finalize import finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.tasks.read_data import DataSummary, read_data
 from hpcompss.tasks.train import model_path
+from hpcompss.training.backends import chosen_backend, stated_backend, using_backend
 from hpcompss.training.data.loading import forget_run
 from hpcompss.training.data.passed import data_section
 from hpcompss.training.job import Job
-from hpcompss.trial import Failure, Resources, Trial
-from hpcompss.workflow import RULES, WorkerRange, Workflow, load_workflow, make_workflow
+from hpcompss.training.kept import existing, read_about, sibling
+from hpcompss.trial import Failure, FailureKind, Resources, Trial
+from hpcompss.workflow import RULES, WorkerRange, Workflow, engine_settings, load_workflow, make_workflow
 
 __all__ = [
     "UserCodeError",
@@ -65,6 +74,14 @@ LAGS_A_SLOT = 4
 busy for two thirds of the time with 2, and all the time with 4 (benchmarks/scale.py)."""
 
 
+REASONS_TOLD = 5
+"""Failures whose reasons are named where none is the one that is asked for."""
+
+FILES_TOLD = 3
+"""Changed files that are named."""
+MOST_KILLED = 10
+"""How many configurations may end the process of an inspection, which takes some seconds each."""
+
 REMOTE = ("dask", "ray")
 """The engines whose workers may be anywhere, on machines that see nothing of this one's."""
 
@@ -82,10 +99,11 @@ def tune(
     *,
     settings: Sequence[str] = (),
     study: str | os.PathLike[str] | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | Mapping[str, Any] | None = None,
     view: View | None = None,
     validation_data: Any = None,
     test_data: Any = None,
+    callbacks: Sequence[Any] = (),
     **sections: Any,
 ) -> Study:
     """Runs a workflow and returns its study.
@@ -95,10 +113,12 @@ def tune(
             objective="val_accuracy", search={"trials": 20})``.
         settings: ``key=value`` settings that override a workflow file's, such as ``"search.trials=20"``.
         study: The folder to keep the study in, new or empty. By default a new one in ``studies/``.
-        engine: Where to run, in place of what the workflow says; it stays open.
+        engine: Where to run: an engine, which stays open, or the workflow's section ``engine``, such as ``"local"`` or
+            ``{"name": "local", "workers": 2}``, whose settings override a workflow file's.
         view: Watches the search; by default what happens is printed. `View` itself shows nothing.
         validation_data: What Keras takes under this name, beside ``data``.
         test_data: The same for the test of the winner.
+        callbacks: What ``training.callbacks`` is: Keras callbacks, copied for each trial, and functions that make them.
         **sections: The sections of a workflow. ``data`` may also be the data itself, in any form that Keras takes:
             ``(x, y)``, ``(x, y, weights)``, arrays by name (``x_train``, ``y_train``, ...), or a function that returns
             data. Arrays are written once to the cache, which all workers of a machine map into memory.
@@ -110,16 +130,22 @@ def tune(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
+    given = engine if isinstance(engine, Engine) else None
+    stated = {} if engine is None or given is not None else engine_settings(engine)
     if workflow is None:
         if any(each is not None for each in (sections.get("data"), validation_data, test_data)):
             sections["data"] = data_section(sections.get("data"), validation_data, test_data)
-        checked = make_workflow(sections)
-    elif sections or validation_data is not None or test_data is not None:
+        if callbacks:
+            sections["training"] = {**sections.get("training", {}), "callbacks": callbacks}
+        checked = make_workflow({**sections, "engine": stated or None})
+    elif sections or callbacks or validation_data is not None or test_data is not None:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
     else:
         checked = workflow if isinstance(workflow, Workflow) else load_workflow(os.fspath(workflow), settings)
-    if engine is None:
+        checked = _on_engine(checked, stated)
+    if given is None:
         follow(checked.engine.name)
     view = view or _printing()
     folder = Path(study) if study is not None else new_folder(_title(checked, workflow))
@@ -130,7 +156,7 @@ def tune(
         _removing_unused(folder, made_here),
         locating(checked),
         _forgetting(checked),
-        open_engine(checked, engine, folder, view) as where,
+        open_engine(checked, given, folder, view) as where,
     ):
         digest = read_data_once(checked, where, view)
         with _new_study(checked, find_space(checked, where, view), folder, where) as made:
@@ -148,6 +174,7 @@ def _begin(
         view.say(f"sampler: {study.choice[0]} ({study.choice[1]})")
     if digest:
         study.note("data", digest=digest)
+    study.model = None if isinstance(workflow.model, str) else workflow.model
     _search(workflow, study, engine, view, begun)
     return study
 
@@ -161,7 +188,7 @@ def resume(
     target: float | None = None,
     patience: int | None = None,
     min_improvement: float | None = None,
-    engine: Engine | str | None = None,
+    engine: Engine | str | Mapping[str, Any] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     view: View | None = None,
     model: Any = None,
@@ -170,19 +197,23 @@ def resume(
     data: Any = None,
     validation_data: Any = None,
     test_data: Any = None,
+    retry_failed: bool | str = False,
+    callbacks: Sequence[Any] = (),
 ) -> Study:
     """Goes on with a study after whatever ended it, its interrupted trials first, and returns it.
 
     Args:
         directory: The study's folder.
         trials: How many trials the study shall have in all, in place of what its workflow says.
-        time: Seconds from now after which no new trial starts, in place of what its workflow says.
+        time: Seconds from the start of the first trial of this run after which no new one starts, in place of what its
+            workflow says.
         deadline: Seconds from now after which running trials are ended, too, in place of what its workflow says.
         target: The value that is good enough, in place of what its workflow says.
         patience: How many finished trials in a row may bring no better value, in place of what its workflow says.
         min_improvement: The expected improvement below which a further trial is not worth it, in place of what its
             workflow says.
-        engine: Where to run, in place of what the workflow says: an engine, which stays open, or the name of one.
+        engine: Where to run, in place of what the workflow says: an engine, which stays open, or its name, or settings
+            of the section ``engine``.
         engine_options: Settings of the section ``engine``, such as ``{"workers": 4}``, in place of the workflow's.
         view: Watches the search; by default what happens is printed.
         model: The Python object, where the study was begun with one.
@@ -191,6 +222,9 @@ def resume(
         data: The data, where the study was begun with arrays that are not in the cache any more.
         validation_data: As for `tune`.
         test_data: As for `tune`.
+        retry_failed: Whether to try failed trials again; a text for those whose reason contains it. Where the user's
+            code has changed, those that raised or died are tried again without it, and all while none has completed.
+        callbacks: The callbacks, where the study was begun with Python objects.
 
     Raises:
         InputError: The folder holds no study, another hpcompss has it, or its workflow was changed.
@@ -198,33 +232,122 @@ def resume(
         JournalError: The journal cannot be written.
         KeyboardInterrupt: After Ctrl-C, once what ran has finished (at once after a second one); all is kept.
     """
+    refuse_search()
     begun = clock.monotonic()
     folder = Path(directory)
-    if mpi_rank() and (engine is None or isinstance(engine, str)):
-        follow(engine or load_workflow(folder / WORKFLOW).engine.name)
+    given = engine if isinstance(engine, Engine) else None
+    stated_engine = {} if engine is None or given is not None else engine_settings(engine)
+    stated_engine |= engine_options or {}
+    if mpi_rank() and given is None:
+        follow(stated_engine.get("name") or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         section = data_section(data, validation_data, test_data)
-        workflow = _workflow_of(folder, study, model, function, data_function or (section or {}).get("function"))
+        data_function = data_function or (section or {}).get("function")
+        workflow = _workflow_of(folder, study, model, function, data_function, callbacks)
+        backend = _backend_of(study)
         _check_arrays(workflow, section, folder)
         stated = StopRules(trials, time, None, target, patience, min_improvement)
         stated.check_objectives(len(study.objectives))
         if limits := {rule: value for rule, value in vars(stated).items() if value is not None}:
             study.note("limits", **limits)
         workflow = _updated(with_limits(workflow, study), "search", deadline=deadline)
-        if isinstance(engine, str) or engine_options:
-            name = engine if isinstance(engine, str) else workflow.engine.name
-            workflow = workflow.model_copy(update={"engine": workflow.engine.on(name, engine_options)})
+        workflow = _on_engine(workflow, stated_engine)
         if study.settings.get("about", {}).get("module") != _module_digest(workflow):
             view.say("warning: the model's file was changed since this study began; its space is kept as it was")
+        _check_reason(study, retry_failed)
         keep_best_models(study, workflow.training.ensemble or 1)
-        for draft in (folder / "models").glob("*.draft.keras"):
+        for draft in (folder / "models").glob("*.draft.*"):
             draft.unlink(missing_ok=True)
-        given = None if isinstance(engine, str) else engine
-        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view) as where:
+        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view, backend) as where:
             _compare_data(study, read_data_once(workflow, where, view), view)
+            _try_failed_again(study, workflow, retry_failed, view)
+            study.model = model
             _search(workflow, study, where, view, begun)
         return study
+
+
+def _on_engine(workflow: Workflow, settings: Mapping[str, Any]) -> Workflow:
+    """Returns a workflow with other settings of its engine. Raises `InputError` where they do not fit each other."""
+    if not settings:
+        return workflow
+    others = {key: value for key, value in settings.items() if key != "name"}
+    name = settings.get("name") or workflow.engine.name
+    return workflow.model_copy(update={"engine": workflow.engine.on(name, others)})
+
+
+def _check_reason(study: Study, wanted: bool | str) -> None:
+    """Refuses to try those trials again that failed for a reason for which none did."""
+    if not isinstance(wanted, bool | str):
+        raise InputError("retry_failed is true, false, or a part of the reason for which trials failed")
+    reasons = list(dict.fromkeys(failure.reason for failure in study.failures.values()))
+    if isinstance(wanted, str) and reasons and not any(wanted.casefold() in each.casefold() for each in reasons):
+        told = "; ".join(reasons[:REASONS_TOLD])
+        raise InputError(f"no trial failed with a reason that contains {wanted!r}: there is {told}")
+
+
+def _try_failed_again(study: Study, workflow: Workflow, wanted: bool | str, view: View) -> None:
+    """Makes failed trials wait to be tried again: those that are asked for, or those that changed code may have mended.
+
+    Args:
+        study: The study.
+        workflow: Its workflow.
+        wanted: See `resume`.
+        view: Told which are tried again, and why.
+    """
+    last, failed = study.started - 1, len(study.failures)
+    digests = code_digests(_references(workflow))
+    changed = changed_files(_code_before(study, workflow), digests)
+    if wanted is not False:
+        retried = study.retry_failed("" if wanted is True else wanted)
+        view.say(_trying(len(retried), failed) if retried else "no trial has failed, so none is tried again")
+    elif changed and failed:
+        retried = study.retry_failed(kinds=OF_THE_CODE if study.completed else None)
+        if retried:
+            view.say(f"{_listed(changed)} changed since trial {last}: {_trying(len(retried), failed)}")
+        if len(retried) < failed:
+            view.say(
+                "note: trials that exceeded a limit or had no finite value are not tried again for changed code: "
+                "resume with --retry-failed for that"
+            )
+    elif failed:
+        count = f"{failed} trials have" if failed > 1 else "1 trial has"
+        view.say(f"note: {count} failed; resume with --retry-failed to try again")
+    if digests != study.code:
+        study.note("code", files=digests)
+    study.flush()
+
+
+def _trying(retried: int, failed: int) -> str:
+    if retried < failed:
+        return f"trying {retried} of the {failed} failed trials again"
+    return f"trying the {failed} failed trials again" if failed > 1 else "trying the failed trial again"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns a few names as words."""
+    shown = list(names[:FILES_TOLD])
+    more = [f"{len(names) - len(shown)} more files"] if len(names) > len(shown) else []
+    *most, last = [*shown, *more]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _code_before(study: Study, workflow: Workflow) -> dict[str, str]:
+    """Returns the digests of the user's files when the study was begun or resumed last."""
+    if study.code is not None:
+        return study.code
+    # Studies of earlier versions know the file of the model or function alone.
+    now = code_digests(_references(workflow))
+    about, main = study.settings.get("about", {}), workflow.model or workflow.function
+    if isinstance(main, str) and about.get("module") and (place := main.rpartition(":")[0]) in now:
+        return {**now, place: about["module"]}
+    return now
+
+
+def _references(workflow: Workflow) -> list[Any]:
+    """Returns what a workflow names of the user's code."""
+    data = workflow.data_specification()
+    return [workflow.model, workflow.function, data and data.function, *workflow.training.callbacks]
 
 
 def _printing() -> View:
@@ -245,9 +368,12 @@ def read_data_once(workflow: Workflow, engine: Engine, view: View) -> str:
     """
     if workflow.model is None:
         return ""
-    _check_capacity(workflow, engine, workflow.trial_resources)
+    resources = workflow.trial_resources
+    _check_capacity(workflow, engine, resources)
+    # Trials map what was read, so reading may take more memory than they have, if they do not inherit it.
+    reading = replace(unlimited(resources), single_use=resources.memory is not None)
     with view.working("reading the data"):
-        future = engine.submit(read_data, _job(workflow, 0), resources=unlimited(workflow.trial_resources))
+        future = engine.submit(read_data, _job(workflow, 0), resources=reading)
         engine.wait([future])
     found = future.result()
     if isinstance(found, HpcompssError):
@@ -297,30 +423,70 @@ def find_space(workflow: Workflow, engine: Engine, view: View | None = None) -> 
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
     if workflow.function is not None:
-        _check_function(workflow, engine)
+        for warning in _check_function(workflow, engine):
+            view.say(f"warning: {warning}")
         return workflow.parameters()
     with view.working("finding the space of the model"):
-        future = engine.submit(inspect_model, _job(workflow, 0), resources=unlimited(resources))
-        for _ in range(min(workflow.search.trials or 1000, engine.capacity(unlimited(resources))) - 1):
-            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
-        engine.wait([future])
-    found = future.result()
+        found = _inspect(workflow, engine, resources)
     if isinstance(found, Inspection):
         for warning in found.warnings:
             view.say(f"warning: {warning}")
-        if not len(found.space):
+        narrowing = workflow.searched_space(found.space)
+        for note in narrowing.notes:
+            view.say(f"note: {note}")
+        if not len(narrowing.space):
             raise InputError("build(hp) declares no hyper-parameter, so there is nothing to tune", key="model")
-        return found.space
+        return narrowing.space
     if isinstance(found, HpcompssError):
         raise found
     raise UserCodeError(f"the model {_reference(workflow.model)} does not load or build", found)
+
+
+def _inspect(workflow: Workflow, engine: Engine, resources: Resources) -> Inspection | HpcompssError | Failure:
+    """Inspects the model in processes of their own, under a trial's limits.
+
+    Where a configuration ends such a process, inspection begins again without it. The time limit holds for each call
+    of the user's code.
+    """
+    job = _job(workflow, 0)
+    limited = replace(resources, time_limit=None, single_use=True)
+    killed: list[Killed] = []
+    for attempt in itertools.count():
+        future = engine.submit(inspect_model, job, tuple(killed), resources.time_limit, resources=limited)
+        for _ in range(0 if attempt else min(workflow.search.trials or 1000, engine.capacity(limited)) - 1):
+            engine.submit(_nothing, resources=unlimited(resources))  # starts the other workers meanwhile
+        engine.wait([future])
+        found: Inspection | HpcompssError | Failure = future.result()
+        step = future.progress
+        if not isinstance(found, Failure) or found.kind not in (FailureKind.MEMORY, FailureKind.DIED):
+            break
+        call = int(step.get("call", 0))
+        if not call or call in {each.call for each in killed}:
+            break
+        killed.append(Killed(call, int(step.get("declared", 0)), _why_killed(found, resources)))
+        if len(killed) > MOST_KILLED:
+            raise InputError(
+                f"more than {MOST_KILLED} configurations of build(hp) could not be built, the last of which "
+                f"{killed[-1].reason}: give build(hp) narrower ranges, or raise the limits of trials",
+                key="resources",
+            )
+    return found
+
+
+def _why_killed(failure: Failure, resources: Resources) -> str:
+    """Returns what happened to a configuration that ended the process of its inspection."""
+    if failure.kind is FailureKind.MEMORY:
+        return f"is too large to build within resources.memory ({size(resources.memory or 0)})"
+    if resources.time_limit is not None and f"signal {int(signal.SIGALRM)} " in failure.reason:
+        return f"takes longer to build than resources.time_limit ({resources.time_limit:g} s)"
+    return f"cannot be built ({failure.reason})"
 
 
 def _search(workflow: Workflow, study: Study, engine: Engine, view: View, begun: float) -> None:
     """Runs the trials that remain, then tests the winner; what there is to see is on disk however this ends.
 
     Args:
-        begun: When the time limits began to count (`time.monotonic` seconds).
+        begun: When the deadline began to count (`time.monotonic` seconds).
     """
     resources = workflow.trial_resources
     _check_capacity(workflow, engine, resources)
@@ -374,13 +540,17 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     if folder is None or best.result is None or _is_scored(study, best, members):
         return
     refit = training.refit or training.folds is not None
+    if not refit and not members and (nothing := _nothing_to_test(folder, best)) is not None:
+        study.note("test", **nothing)
+        study.flush()
+        return
     with view.working("training the best model on all data" if refit else "testing the best model"):
         numbers = {best.number, *(each.number for each in members)}
         future = submit_with_files(
             *(engine, study, finalize, _job(workflow, study.seed), best.number, best.configuration, best.result.epoch),
             *(HERE, refit, members),
-            reads=[model_path(folder, number) for number in sorted(numbers)],
-            resources=unlimited(workflow.trial_resources),
+            reads=[each for number in sorted(numbers) for each in _model_files(folder, number)],
+            resources=_for_models(workflow, engine, max(1 + refit, len(members))),
         )
         engine.wait([future])
     scores = future.result()
@@ -396,6 +566,8 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     for warning in scores.warnings:
         view.say(f"warning: {warning}")
     told: dict[str, Any] = {"number": best.number, "metrics": scores.metrics, "refit": refit}
+    if scores.reason:
+        told["reason"] = scores.reason
     if scores.before_refit is not None:
         told["before_refit"] = scores.before_refit
     if members:
@@ -404,6 +576,33 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
         told["ensemble"] = {"members": scores.members, "metrics": scores.ensemble}
     study.note("test", **told)
     study.flush()
+
+
+def _for_models(workflow: Workflow, engine: Engine, models: int) -> Resources:
+    """Returns what the final task may use, which holds several models at once: as much memory as so many trials.
+
+    It runs alone, so what all trials together had is free; it is a single trial's where no worker has more.
+    """
+    resources = replace(workflow.trial_resources, time_limit=None)
+    if resources.memory is None:
+        return resources
+    shares = (replace(resources, memory=count * resources.memory) for count in range(models, 1, -1))
+    return next((each for each in shares if engine.capacity(each)), resources)
+
+
+def _nothing_to_test(folder: Path, best: Trial) -> dict[str, Any] | None:
+    """Returns what the journal says where there is no model or no test set to score it on, else None."""
+    told: dict[str, Any] = {"number": best.number, "metrics": {}, "refit": False}
+    kept = existing(model_path(folder, best.number))
+    if kept is None:
+        return {**told, "reason": f"the model of trial {best.number} was not kept"}
+    return None if read_about(kept).has_test else told
+
+
+def _model_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """Returns where the model of a trial may be: whole, or its weights."""
+    path = model_path(folder, number)
+    return path, sibling(path)
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:
@@ -417,14 +616,16 @@ def _job(workflow: Workflow, seed: int) -> Job:
     data = workflow.data_specification()
     if data is None:
         raise InputError("a Keras model needs data", key="data")
+    scheduler = make_scheduler(workflow.scheduling(), workflow.search.trials)
     return Job(
         model=workflow.model,
         data=data,
         metric=workflow.objective.metric,
         direction=workflow.objective.direction,
         epoch=workflow.objective.epoch,
-        epochs=workflow.training.epochs,
-        batch_size=workflow.training.batch_size,
+        **workflow.training.stated,
+        searched=tuple(workflow.training.searched),
+        max_parameters=workflow.resources.parameters,
         seed=seed,
         early_stopping=workflow.training.stops_early,
         constraints=parse_constraints(workflow.objective.plain_constraints()),
@@ -433,6 +634,11 @@ def _job(workflow: Workflow, seed: int) -> Job:
         repeats=workflow.training.repeats,
         fold_stopping=workflow.training.fold_stopping,
         kept=workflow.training.ensemble or 1,
+        backend=chosen_backend(),
+        fit=workflow.training.fit_arguments,
+        callbacks=tuple(workflow.training.callbacks),
+        refit=workflow.training.refit or workflow.training.folds is not None,
+        levels=() if scheduler is None else scheduler.levels,
     )
 
 
@@ -445,7 +651,11 @@ def _graph(workflow: Workflow, study: Study) -> TrialGraph:
 
 @contextlib.contextmanager
 def open_engine(
-    workflow: Workflow, given: Engine | None = None, folder: Path | None = None, view: View | None = None
+    workflow: Workflow,
+    given: Engine | None = None,
+    folder: Path | None = None,
+    view: View | None = None,
+    backend: str | None = None,
 ) -> Iterator[Engine]:
     """Gives the engine that a workflow asks for, closed at the end; one that is given instead stays open.
 
@@ -454,10 +664,18 @@ def open_engine(
         given: An engine to use instead.
         folder: The study's, where the workers' output is kept.
         view: Shows what the engine tells of its workers.
+        backend: The backend of Keras that workers use; None for this process's.
     """
-    if given is not None:
-        yield given
-        return
+    with contextlib.nullcontext() if workflow.model is None else using_backend(backend or chosen_backend()):
+        if given is not None:
+            yield given
+            return
+        with _made_engine(workflow, folder, view) as made:
+            yield made
+
+
+@contextlib.contextmanager
+def _made_engine(workflow: Workflow, folder: Path | None, view: View | None) -> Iterator[Engine]:
     section = workflow.engine.on(chosen_engine(workflow.engine.name))
     workers: Any = None if section.workers == "auto" else section.workers
     if isinstance(workers, WorkerRange):
@@ -478,10 +696,9 @@ def open_engine(
 
 def _luggage(workflow: Workflow) -> Luggage:
     """Returns what workers need that do not see this machine's files."""
-    data = workflow.data_specification()
-    named = (workflow.model, workflow.function, data and data.function)
-    places = [str(each).rpartition(":")[0] for each in named if isinstance(each, str)]
-    return Luggage([Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()], data)
+    places = [str(each).rpartition(":")[0] for each in _references(workflow) if isinstance(each, str)]
+    modules = [Path(place).resolve() for place in places if place.endswith(".py") and Path(place).is_file()]
+    return Luggage(modules, workflow.data_specification())
 
 
 @contextlib.contextmanager
@@ -516,15 +733,17 @@ def _check_capacity(workflow: Workflow, engine: Engine, resources: Resources) ->
         raise InputError("no worker can run such a trial: lower what it asks for", key="resources")
 
 
-def _check_function(workflow: Workflow, engine: Engine) -> None:
-    """Refuses a function whose module does not import."""
-    future = engine.submit(check_function, workflow.function, resources=unlimited(workflow.trial_resources))
+def _check_function(workflow: Workflow, engine: Engine) -> Sequence[str]:
+    """Refuses a function whose module does not import; returns what the user should know of it."""
+    resources = replace(workflow.trial_resources, time_limit=None)
+    future = engine.submit(check_function, workflow.function, resources=resources)
     engine.wait([future])
-    found = future.result()
+    found: HpcompssError | Failure | Sequence[str] = future.result()
     if isinstance(found, HpcompssError):
         raise found
     if isinstance(found, Failure):
         raise UserCodeError(f"the function {_reference(workflow.function)} cannot be imported", found)
+    return found
 
 
 def _nothing() -> None:
@@ -573,11 +792,35 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
         budget=search.trials,
         fidelity=workflow.scheduling(),
         per=workflow.objective.per,
-        about={"workflow": workflow.digest, "task": workflow.task, "module": _module_digest(workflow)},
+        about={
+            "workflow": workflow.digest,
+            "task": workflow.task,
+            "module": _module_digest(workflow),
+            "code": code_digests(_references(workflow)),
+            **({} if workflow.model is None else {"backend": chosen_backend()}),
+        },
     )
 
 
-def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_function: Any) -> Workflow:
+def _backend_of(study: Study) -> str | None:
+    """Returns the backend of Keras that a study was begun with, None where it names none.
+
+    Raises:
+        InputError: This process was told to use another one.
+    """
+    begun: str | None = study.settings.get("about", {}).get("backend")
+    stated = stated_backend()
+    if begun is not None and stated not in (None, begun):
+        raise InputError(
+            f"the study was begun with KERAS_BACKEND={begun}, not {stated}: go on with that one, or run its workflow "
+            "as a new study"
+        )
+    return begun
+
+
+def _workflow_of(
+    folder: Path, study: Study, model: Any, function: Any, data_function: Any, callbacks: Sequence[Any] = ()
+) -> Workflow:
     """Returns the workflow of a study's folder, with the Python objects that a file cannot hold."""
     if not (folder / WORKFLOW).exists():
         raise InputError(
@@ -592,7 +835,8 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
         )
     stated = {"model": workflow.model, "function": workflow.function}
     stated["data_function"] = workflow.data and workflow.data.function
-    given = {"model": model, "function": function, "data_function": data_function}
+    stated["callbacks"] = next((each for each in workflow.training.callbacks if each.startswith("<python>")), None)
+    given = {"model": model, "function": function, "data_function": data_function, "callbacks": callbacks or None}
     for key, reference in stated.items():
         if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
             raise InputError(
@@ -600,6 +844,7 @@ def _workflow_of(folder: Path, study: Study, model: Any, function: Any, data_fun
                 f"hpcompss.resume({str(folder)!r}, {key}=...)"
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
+    workflow = _updated(workflow, "training", callbacks=list(callbacks) or None)
     return workflow.model_copy(update={key: given[key] for key in ("model", "function") if given[key] is not None})
 
 
@@ -663,5 +908,5 @@ def _module_digest(workflow: Workflow) -> str | None:
     if isinstance(reference, str):
         file = Path(reference.rpartition(":")[0])
         if file.suffix == ".py" and file.is_file():
-            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            return digest_of(file.read_bytes())
     return None

@@ -139,6 +139,8 @@ def _fitted(
     trial: Trial, there: Space, here: Space, constraints: Sequence[Constraint], also: Sequence[Objective]
 ) -> Trial:
     """Returns a trial with its configuration in another space. Raises `InputError` where it has none."""
+    if trial.state is TrialState.INFEASIBLE:
+        raise InputError("it was infeasible there and not trained")
     try:
         configuration = here.completed(trial.configuration)
     except InputError as error:

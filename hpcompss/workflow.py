@@ -30,15 +30,18 @@ from hpcompss.errors import InputError, nearest, shown
 from hpcompss.fidelity import NONE, make_scheduler
 from hpcompss.objectives import direction_of, parse_objectives, unknown_direction
 from hpcompss.samplers import DEFAULT, check_sampler
-from hpcompss.space.parameters import KINDS, Condition, Parameter
+from hpcompss.space.narrowing import KEY as NARROWED
+from hpcompss.space.narrowing import Narrowing, check_entries, narrowed
+from hpcompss.space.parameters import KINDS, Choice, Condition, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.stopping import StopRules
+from hpcompss.training.callbacks import check_callbacks
 from hpcompss.training.data.specification import DataSpecification, ValidationSplit
 from hpcompss.training.job import INFERENCE, PARAMETERS, EarlyStopping
 from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
 
-__all__ = ["Workflow", "load_workflow", "make_workflow"]
+__all__ = ["Workflow", "engine_settings", "load_workflow", "make_workflow"]
 
 Path_ = tuple[str | int, ...]
 """Where a setting stands in the file: its keys and list positions from the top."""
@@ -125,6 +128,7 @@ class Search(_Section):
     target: Figure | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     min_improvement: Annotated[Figure, Field(ge=0)] | None = None
+    space: Any = None
     initial: list[dict[str, Any]] = []
     warm_start: Annotated[list[str], BeforeValidator(_as_folders)] = []
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -178,17 +182,109 @@ def _as_patience(value: Any) -> Any:
     return {"patience": value} if isinstance(value, int | float) else value
 
 
+def _checked_range(value: Any, info: ValidationInfo) -> Any:
+    """Checks a setting of the training that is searched: a choice or a range of whole numbers."""
+    if isinstance(value, Mapping):
+        _searched(str(info.field_name), value)
+        return dict(value)
+    return value
+
+
+def _searched(name: str, stated: Mapping[str, Any]) -> Parameter:
+    """Returns the parameter of a setting of the training that is searched. Raises `InputError`."""
+    known = ("choice", "min_value", "max_value", "step", "sampling", "default")
+    for key in stated:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}; {nearest(str(key), known)}")
+    arguments = dict(stated)
+    parameter: Int | Choice
+    if "choice" in arguments:
+        values = arguments.pop("choice")
+        if further := [key for key in arguments if key != "default"]:
+            raise InputError(f"choice leaves no room for {further[0]}: state one of them")
+        if not isinstance(values, list | tuple) or not values or any(type(each) is not int for each in values):
+            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {values!r}")
+        parameter, least = Choice(name, values, **arguments), min(values)
+    elif missing := [key for key in ("min_value", "max_value") if key not in arguments]:
+        raise InputError(f"needs {' and '.join(missing)}, or choice: [32, 64, 128]")
+    else:
+        parameter = Int(name, **arguments)
+        least = parameter.min_value
+    if least < 1:
+        raise InputError(f"all its values must be at least 1, not {least}")
+    return parameter
+
+
+Searchable = Annotated[Annotated[int, Field(ge=1)] | dict[str, Any] | None, BeforeValidator(_checked_range)]
+"""A whole number, or the settings of a parameter that is searched in its place."""
+INSTEAD = {
+    "x": "the section data",
+    "y": "the section data",
+    "sample_weight": "weights in the data",
+    "validation_data": "the section data",
+    "validation_split": "data.validation",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "callbacks": "training.callbacks",
+    "initial_epoch": "the section fidelity, which trains in stages",
+}
+"""The arguments of Keras's ``fit`` that hpcompss sets itself, each with the setting that decides it."""
+
+
+def _with_whole_keys(value: Any) -> Any:
+    """Returns weights of classes with the classes as whole numbers, as which JSON and ``--set`` cannot give keys."""
+    if not isinstance(value, dict):
+        return value
+    keys = {key: int(key) if isinstance(key, str) and key.isdecimal() else key for key in value}
+    for key in keys.values():
+        if type(key) is not int or key < 0:
+            raise ValueError(f"class_weight maps numbers of classes, as in {{0: 1.0, 1: 5.0}}, not {key!r}")
+    return {keys[key]: weight for key, weight in value.items()}
+
+
+Steps = Annotated[int, Field(ge=1)]
+
+
+class FitSection(_Section):
+    """Further arguments of Keras's ``fit``."""
+
+    class_weight: Annotated[dict[int, Figure] | None, BeforeValidator(_with_whole_keys)] = None
+    shuffle: bool | None = None
+    steps_per_epoch: Steps | None = None
+    validation_steps: Steps | None = None
+    validation_batch_size: Steps | None = None
+    validation_freq: Steps | None = None
+    verbose: Annotated[int, Field(ge=0, le=2)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _others_decide(cls, stated: Any) -> Any:
+        if isinstance(stated, dict):
+            for name in stated:
+                if name in INSTEAD:
+                    raise ValueError(f"{name!r} is decided by {INSTEAD[name]}: leave it out here")
+        return stated
+
+
+def _as_callbacks(value: Any) -> Any:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 class Training(_Section):
     """How one model is trained."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    epochs: Searchable = None
+    batch_size: Searchable = None
     early_stopping: Annotated[EarlyStoppingSection | None, BeforeValidator(_as_patience)] = None
     refit: bool = False
     folds: Annotated[int, Field(ge=2)] | None = None
     repeats: Annotated[int, Field(ge=2)] | None = None
     fold_stopping: bool = True
     ensemble: Annotated[int, Field(ge=2)] | None = None
+    fit: FitSection = FitSection()
+    callbacks: Annotated[list[Any], BeforeValidator(_as_callbacks)] = []
 
     @model_validator(mode="after")
     def _folds_or_repeats(self) -> Training:
@@ -197,6 +293,26 @@ class Training(_Section):
         if not self.fold_stopping and self.folds is None and self.repeats is None:
             raise ValueError("fold_stopping belongs to folds and repeats: add one of them, or leave it out")
         return self
+
+    @property
+    def searched(self) -> dict[str, Parameter]:
+        """The settings that each configuration decides, as parameters of the space."""
+        stated = {"batch_size": self.batch_size, "epochs": self.epochs}
+        return {name: _searched(name, each) for name, each in stated.items() if isinstance(each, dict)}
+
+    @property
+    def stated(self) -> dict[str, int | None]:
+        """Epochs and batch size; where they are searched, their defaults."""
+        searched = self.searched
+        return {
+            name: int(searched[name].default) if name in searched else getattr(self, name)
+            for name in ("epochs", "batch_size")
+        }
+
+    @property
+    def fit_arguments(self) -> dict[str, Any]:
+        """Further arguments of ``fit``, by name."""
+        return self.fit.model_dump(exclude_none=True)
 
     @property
     def stops_early(self) -> EarlyStopping | None:
@@ -219,6 +335,11 @@ class Fidelity(_Section):
     checkpoints: Memory | None = None
 
 
+def _as_whole(value: Any) -> Any:
+    """Returns a float such as 5e6 as the whole number that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class ResourcesSection(_Section):
     """What one trial asks for."""
 
@@ -226,11 +347,41 @@ class ResourcesSection(_Section):
     gpu: Annotated[float, Field(ge=0)] = 0
     memory: Memory | None = None
     time_limit: Duration | None = None
+    parameters: Annotated[int, Field(ge=1), BeforeValidator(_as_whole)] | None = None
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> ResourcesSection:
         Resources(gpu=self.gpu)
         return self
+
+
+def engine_settings(engine: object) -> dict[str, Any]:
+    """Returns the settings of the section ``engine`` that a name or a mapping stands for.
+
+    Raises:
+        InputError: It is neither, or has a key or a kind of value that the section does not have.
+    """
+    if isinstance(engine, str):
+        return {"name": engine}
+    if not isinstance(engine, Mapping):
+        what = f"the class {engine.__name__}: call it" if isinstance(engine, type) else f"{_kind(engine)}"
+        raise InputError(f"must be a name, a mapping of settings, or an engine, not {what}", key="engine")
+    known = list(EngineSection.model_fields)
+    for key, value in engine.items():
+        if key not in known:
+            shown = f"{key!r}; {nearest(key, known)}" if isinstance(key, str) else _kind(key)
+            raise InputError(f"unknown key {shown}", key="engine")
+        if key == "name" and not isinstance(value, str):
+            raise InputError(f"must be text, not {_kind(value)}", key="engine.name")
+        if not isinstance(value, str | int | float | Mapping | None):
+            raise InputError(f"must be text, a number or a mapping, not {_kind(value)}", key=f"engine.{key}")
+    return dict(engine)
+
+
+def _kind(value: object) -> str:
+    """Returns what something is, without what it holds: ``a list``, ``an Engine``."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 ENGINE_OPTIONS = {
@@ -313,10 +464,7 @@ class EngineSection(_Section):
         try:
             return EngineSection(**{"name": engine, "workers": workers, **stated, **(settings or {})})
         except ValidationError as error:
-            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            raise InputError(
-                f"what was stated for the engine {engine} does not fit it: {reason}", key="engine"
-            ) from None
+            raise _first_error(error, _Source(None), ("engine",)) from None
 
     def options(self) -> dict[str, Any]:
         """Returns what is stated for this engine alone."""
@@ -355,6 +503,7 @@ class Workflow(_Section):
         of_models = [
             key for key in ("early_stopping", "folds", "repeats", "ensemble") if getattr(self.training, key) is not None
         ]
+        of_models += [key for key in ("fit", "callbacks") if key in self.training.model_fields_set]
         if self.function is not None and of_models:
             raise ValueError(
                 f"a function trains by itself: leave {' and '.join(of_models)} out of the section training"
@@ -372,7 +521,7 @@ class Workflow(_Section):
     @property
     def trial_resources(self) -> Resources:
         """What one trial asks for."""
-        return Resources(**self.resources.model_dump())
+        return Resources(**self.resources.model_dump(exclude={"parameters"}))
 
     def parameters(self) -> Space:
         """Returns the space of a function's workflow. Raises `InputError`, its key being the parameter's."""
@@ -395,6 +544,12 @@ class Workflow(_Section):
         epochs = self.training.epochs
         if "min_share" in stated or epochs is None:
             return stated
+        if not isinstance(epochs, int):
+            raise InputError(
+                "the scheduler decides how many epochs a trial is trained for, so they cannot be searched: state a "
+                "number, or leave out the section fidelity",
+                key="training.epochs",
+            )
         if "max_epochs" not in stated and stated.get("min_epochs", 1) > epochs:
             raise InputError(
                 f"min_epochs ({stated['min_epochs']}) is above training.epochs ({epochs}), which trials are trained in "
@@ -407,6 +562,27 @@ class Workflow(_Section):
                 key="fidelity.max_epochs",
             )
         return stated
+
+    def searched_space(self, declared: Space) -> Narrowing:
+        """Returns what a study of a Keras model searches: the declared space with what the workflow adds and narrows.
+
+        Args:
+            declared: What ``build`` and ``fit`` declare.
+
+        Raises:
+            InputError: The workflow and the model both declare a parameter, or an entry of ``search.space`` does not
+                fit; its key is the setting.
+        """
+        searched = self.training.searched
+        for name in searched:
+            if name in declared.names:
+                raise InputError(
+                    f"the model declares the hyper-parameter {name!r} in build or fit: drop training.{name} from the "
+                    "workflow, or that call of hp from the model",
+                    key=f"training.{name}",
+                )
+        space = Space([*declared.parameters, *searched.values()]) if searched else declared
+        return narrowed(space, self.search.space) if self.search.space else Narrowing(space)
 
     def data_specification(self) -> DataSpecification | None:
         """Returns where a Keras model's data comes from. Raises `InputError`, its key being the setting."""
@@ -732,6 +908,8 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         workflow.data_specification()
         check_sampler(workflow.search.sampler, per_second=workflow.objective.per == "second")
         make_scheduler(workflow.scheduling(), workflow.search.trials)
+        _check_keras_settings(workflow)
+        check_callbacks(workflow.training.callbacks)
         check_engine(workflow.engine.name)
         _check_objectives(workflow)
     except InputError as error:
@@ -739,6 +917,24 @@ def _checked(data: dict[str, Any], source: _Source) -> Workflow:
         raise source.error(error.message, _longest(path, source)) from None
     workflow._source = source
     return workflow
+
+
+def _check_keras_settings(workflow: Workflow) -> None:
+    """Refuses what belongs to a Keras model where a function is tuned, and entries that fit no space."""
+    if workflow.function is not None:
+        if workflow.search.space is not None:
+            raise InputError("a function's parameters are those of the section space: edit that", key=NARROWED)
+        for name in workflow.training.searched:
+            raise InputError(
+                f"a function has its own parameters: add {name} to the section space", key=f"training.{name}"
+            )
+        if workflow.resources.parameters is not None:
+            raise InputError(
+                "counts the parameters of a Keras model, which a function has not: leave it out",
+                key="resources.parameters",
+            )
+    elif workflow.search.space is not None:
+        check_entries(workflow.search.space)
 
 
 def _check_objectives(workflow: Workflow) -> None:
@@ -780,6 +976,7 @@ def _resolved(data: dict[str, Any], source: _Source) -> dict[str, Any]:
         ("", "function"),
         ("data", "function"),
         ("data", "path"),
+        ("training", "callbacks"),
         ("search", "warm_start"),
         ("engine", "resources"),
         ("engine", "certificates"),
@@ -846,9 +1043,9 @@ _PHRASES = {
 }
 
 
-def _first_error(error: ValidationError, source: _Source) -> InputError:
-    """Returns the first of pydantic's errors, by its place in the file, as one sentence."""
-    errors = [(_setting(each["loc"]), each) for each in error.errors(include_url=False)]
+def _first_error(error: ValidationError, source: _Source, section: Path_ = ()) -> InputError:
+    """Returns the first of pydantic's errors, by its place in the file, as one sentence; of a section or of all."""
+    errors = [(_setting((*section, *each["loc"])), each) for each in error.errors(include_url=False)]
 
     def rank(entry: tuple[Path_, Any]) -> tuple[bool, int, int]:
         # What is missing comes last: it may only seem so for the fault of another.
@@ -881,7 +1078,7 @@ def _setting(location: Sequence[str | int]) -> Path_:
     """Returns the setting of one of pydantic's locations, which also name the branches of unions."""
     named = 2 if location and location[0] in (*_SECTIONS, "space") else 1
     named = 4 if location[:2] in (("objective", "constraints"), ("objective", "also")) else named
-    named = 3 if location[:2] == ("training", "early_stopping") else named
+    named = 3 if location[:2] in (("training", "early_stopping"), ("training", "fit")) else named
     return tuple(part for depth, part in enumerate(location) if depth < named or isinstance(part, int))
 
 
@@ -901,6 +1098,8 @@ def _section(path: Path_) -> type[BaseModel]:
         return Bounds
     if path == ("training", "early_stopping"):
         return EarlyStoppingSection
+    if path == ("training", "fit"):
+        return FitSection
     if path[:2] == ("objective", "also"):
         return Aim
     return _SECTIONS[str(path[0])] if path else Workflow

@@ -27,6 +27,14 @@ def build(hp):
     return network(hp.Int("units", 4, 16, step=4), hp.Float("rate", 1e-3, 1e-1, sampling="log"))
 
 
+def build_unbuilt(hp):
+    """Has no input layer, so it has parameters only once it was called."""
+    model = keras.Sequential([layers.Flatten(), layers.Dense(hp.Int("units", 4, 16, step=4), activation="relu")])
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def build_named(hp):
     layer_list = [keras.Input((8, 8, 1)), layers.Flatten(), layers.Rescaling(1 / 255)]
     layer_list += [layers.Dense(hp.Int("units", 4, 16), activation="relu"), layers.Dense(10, activation="softmax")]
@@ -208,9 +216,15 @@ def build_score_each_class(hp):
     return network(hp.Int("units", 4, 8), metrics=[EachClass(), "accuracy"])
 
 
-def in_training(x):
-    """Whether this is a training, and not the few samples with which hyper-parameters are looked for."""
-    return len(x) > 8
+class Fault(keras.callbacks.Callback):
+    """Does what it is told when a training begins, so that nothing happens where nothing is trained."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def on_train_begin(self, logs=None):
+        self.fault()
 
 
 class Faulty(hpcompss.HyperModel):
@@ -220,21 +234,24 @@ class Faulty(hpcompss.HyperModel):
         hp.Choice("fault", ["none", "raises", "diverges", "crashes", "hangs", "grows"])
         return network(8)
 
-    def fit(self, hp, model, x, y, **kwargs):
-        fault = hp.get("fault") if in_training(x) else "none"
-        if fault == "raises":
-            raise ZeroDivisionError("this configuration's mistake")
-        if fault == "crashes":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if fault == "hangs":
-            time.sleep(600)
-        if fault == "diverges":
+    def fit(self, hp, model, x, y, callbacks, **kwargs):
+        name = hp.get("fault")
+
+        def fault():
+            if name == "raises":
+                raise ZeroDivisionError("this configuration's mistake")
+            if name == "crashes":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if name == "hangs":
+                time.sleep(600)
+            held = []
+            while name == "grows":
+                held.append(np.ones(8 << 20))
+                time.sleep(0.05)
+
+        if name == "diverges":
             return {"loss": float("nan"), "val_accuracy": float("nan")}
-        held = []
-        while fault == "grows":
-            held.append(np.ones(8 << 20))
-            time.sleep(0.05)
-        return model.fit(x, y, **kwargs)
+        return model.fit(x, y, callbacks=[Fault(fault), *callbacks], **kwargs)
 
 
 class Alike(hpcompss.HyperModel):
@@ -243,9 +260,11 @@ class Alike(hpcompss.HyperModel):
     def build(self, hp):
         return network(hp.Int("units", 4, 16))
 
-    def fit(self, hp, model, x, y, **kwargs):
-        if in_training(x):
+    def fit(self, hp, model, x, y, callbacks, **kwargs):
+        def fault():
             raise ZeroDivisionError(f"every training's mistake, with {hp.get('units')} units")
+
+        return model.fit(x, y, callbacks=[Fault(fault), *callbacks], **kwargs)
 
 
 class Slow(hpcompss.HyperModel):
@@ -254,9 +273,8 @@ class Slow(hpcompss.HyperModel):
     def build(self, hp):
         return network(hp.Int("units", 4, 64))
 
-    def fit(self, hp, model, x, y, **kwargs):
-        time.sleep(1 if in_training(x) else 0)
-        return model.fit(x, y, **kwargs)
+    def fit(self, hp, model, x, y, callbacks, **kwargs):
+        return model.fit(x, y, callbacks=[Fault(lambda: time.sleep(1)), *callbacks], **kwargs)
 
 
 def report_threads(hp):

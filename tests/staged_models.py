@@ -47,6 +47,13 @@ class Arrays(hpcompss.HyperModel):
         return model.fit(*args, callbacks=[*callbacks, plateau, Jolt()], **kwargs)
 
 
+class SeededArrays(Arrays):
+    """The same without Keras's one generator, which JAX does not trace."""
+
+    def build(self, hp):
+        return compiled(head(layers.GaussianNoise(0.1)), keras.optimizers.Adam(0.01))
+
+
 class Jolt(keras.callbacks.Callback):
     """Changes the weights by what three generators draw and by what it remembers."""
 

@@ -43,6 +43,12 @@ def differs(values):
     raise [ValueError, KeyError, TypeError, OSError][values["x"] % 4]("for once")
 """
 
+EXHAUSTED = (
+    "stopped: the space is exhausted: all 10 configurations were tried, 1 failed: fix the cause, then resume with "
+    "--retry-failed"
+)
+"""What ends the search of the workflow below: three is not allowed."""
+
 WORKFLOW = """
 function: model.py:square
 objective: loss
@@ -194,11 +200,11 @@ def test_a_workflow_is_run(command, here):
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[0] == "study: new"
-    assert "stopped: the space is exhausted: all 10 configurations were tried" in lines
+    assert EXHAUSTED in lines
     # Trials that finish together may share a line; the last one tells of all ten either way.
-    last = lines[lines.index("stopped: the space is exhausted: all 10 configurations were tried") - 1]
+    last = lines[lines.index(EXHAUSTED) - 1]
     assert re.match(r"10 trials finished, 1 failed|trial .* 10$", last)
-    best = lines[lines.index("stopped: the space is exhausted: all 10 configurations were tried") + 1 :]
+    best = lines[lines.index(EXHAUSTED) + 1 :]
     assert re.fullmatch(r"best: trial [56], loss 0.25", best[0])
     assert re.fullmatch(r"  x  [56]", best[1])
     assert best[2:] == ["1 trial failed: ValueError: three is not allowed", "results: new"]
@@ -534,6 +540,127 @@ def test_a_module_that_was_changed_is_told_of(command, study):
     assert "warning: the model's file was changed since this study began" in output
 
 
+# Failed trials that are tried again
+
+
+HELPED = """
+import helper
+
+def square(values):
+    helper.check(values["x"])
+    return {"loss": (values["x"] - 5.5) ** 2}
+
+def restless(values):
+    if values["x"] > 1:
+        return float("nan")
+    return square(values)
+"""
+
+
+@pytest.fixture
+def mistaken(here):
+    """A study of four configurations whose first three trials failed by a mistake in a file beside the model's."""
+    (here / "model.py").write_text(HELPED)
+    (here / "helper.py").write_text("def check(x):\n    raise KeyError('labels')\n")
+    return ["workflow.yaml", "--set", "space.x.max_value=3", "--study", "new", "--workers", 1]
+
+
+def mend(here):
+    (here / "helper.py").write_text("def check(x):\n    pass\n")
+
+
+def test_a_mistake_is_fixed_and_the_study_resumed(command, mistaken, here):
+    status, _, errors = command("run", *mistaken)
+    assert errors.endswith(
+        "hpcompss: the first 3 trials failed in the same way (KeyError: 'labels'), so the study stopped: fix the "
+        "cause, then run  hpcompss resume new --retry-failed\n"
+    )
+    mend(here)
+    status, output, errors = command("resume", "new")
+    assert (status, errors) == (0, "")
+    # Where trials are short, one more may have failed by then.
+    assert re.match(r"helper.py changed since trial [23]: trying the [34] failed trials again\n", output)
+    assert "stopped: the space is exhausted: all 4 configurations were tried\n" in output
+    loaded = Study.load("new")
+    assert (loaded.completed, loaded.failed) == (4, 0)
+    status, output, _ = command("resume", "new")
+    assert status == 0 and "changed since" not in output and "failed" not in output
+
+
+def test_a_space_whose_trials_failed_is_not_said_to_be_done(command, mistaken, here):
+    (here / "helper.py").write_text("def check(x):\n    raise [OSError, KeyError, ValueError, None][x] or 1 / x\n")
+    status, output, _ = command("run", *mistaken)
+    assert status == 1
+    assert "stopped: the space is exhausted: all 4 configurations were tried, 4 failed: fix the cause, then " in output
+    assert "resume with --retry-failed\n" in output
+    status, output, _ = command("resume", "new")
+    assert "note: 4 trials have failed; resume with --retry-failed to try again\n" in output
+    status, _, errors = command("resume", "new", "--retry-failed", "no such thing")
+    assert status == 2
+    assert errors.startswith(
+        "hpcompss: no trial failed with a reason that contains 'no such thing': there is OSError; "
+    )
+    status, output, _ = command("resume", "new", "--retry-failed", "keyerror")
+    assert "trying 1 of the 4 failed trials again\n" in output
+    assert (status, Study.load("new").failed) == (1, 4)
+    (here / "helper.py").write_text("def check(x):\n    if x == 2: raise ValueError('still')\n")
+    status, output, _ = command("resume", "new")
+    assert "helper.py changed since trial 3: trying the 4 failed trials again\n" in output
+    assert (status, Study.load("new").failed) == (0, 1)
+    assert "all 4 configurations were tried, 1 failed: fix the cause" in output
+    mend(here)
+    _, output, _ = command("resume", "new", "--retry-failed", "--json")
+    assert json.loads(output)["counts"] == {"completed": 4, "failed": 0, "unfinished": 0}
+    _, output, _ = command("resume", "new", "--retry-failed")
+    assert "no trial has failed, so none is tried again\n" in output
+
+
+def test_what_the_configuration_most_likely_caused_is_tried_again_when_asked(command, mistaken, here):
+    mend(here)
+    assert command("run", *mistaken, "--set", "function=model.py:restless")[0] == 0
+    assert (Study.load("new").completed, Study.load("new").failed) == (2, 2)
+    (here / "model.py").write_text(HELPED.replace("> 1", "> 2"))
+    _, output, _ = command("resume", "new")
+    assert "trying" not in output
+    assert "note: trials that exceeded a limit or had no finite value are not tried again for changed code" in output
+    assert Study.load("new").failed == 2
+    _, output, _ = command("resume", "new", "--retry-failed", "is nan")
+    assert "trying the 2 failed trials again\n" in output
+    assert Study.load("new").failed == 1
+
+
+def test_a_study_of_an_earlier_version_knows_its_models_file(command, mistaken, here):
+    command("run", *mistaken)
+    journal = here / "new" / "journal.jsonl"
+    header, *rest = journal.read_text().splitlines(True)
+    described = json.loads(header)
+    del described["about"]["code"]
+    journal.write_text("".join([json.dumps(described) + "\n", *rest]))
+    mend(here)
+    _, output, _ = command("resume", "new", "--trials", 3)
+    assert "changed since" not in output
+    (here / "model.py").write_text(HELPED + "\n# mended\n")
+    _, output, _ = command("resume", "new")
+    assert "model.py changed since trial " in output
+    assert Study.load("new").failed == 0
+
+
+def test_reasons_are_one_line_everywhere(command, mistaken, here):
+    raising = "raise ValueError('\\n\\x1b[1mno labels:\\x1b[0m\\n\\n  in the table') from KeyError('y')"
+    (here / "helper.py").write_text(f"def check(x):\n    if x == 1: {raising}\n")
+    reason = "ValueError: no labels: in the table (KeyError: 'y')"
+    _, output, _ = command("run", *mistaken)
+    assert f": {reason}  best" in output
+    _, output, _ = command("status", "new")
+    assert f"1 trial failed: {reason}\n" in output
+    _, output, _ = command("export", "new")
+    assert [row["reason"] for row in csv.DictReader(io.StringIO(output))] == ["", reason, "", ""]
+    _, output, _ = command("export", "new", "--json")
+    assert json.loads(output)["trials"][1]["failure"] == {"kind": "exception", "reason": reason}
+    journal = (here / "new" / "journal.jsonl").read_text()
+    assert "\\u001b" not in journal and "helper.py" in journal
+
+
 # Where a search begins and ends
 
 
@@ -627,7 +754,7 @@ def test_status(command, study):
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[0] == "done: not running; 9 completed, 1 failed"
-    assert lines[1] == "stopped: the space is exhausted: all 10 configurations were tried"
+    assert lines[1] == EXHAUSTED
     assert lines[2].split() == ["trial", "loss", "epoch", "time", "configuration"]
     assert lines[3].split()[:2] in (["5", "0.25"], ["6", "0.25"])
     assert lines[-1] == "1 trial failed: ValueError: three is not allowed"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 
@@ -9,10 +10,13 @@ import pytest
 from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
 from hpcompss.engines import Local
 from hpcompss.errors import InputError
-from hpcompss.report.console import outcome
+from hpcompss.graph import FunctionGraph, TrialTasks
+from hpcompss.loop import Loop, StudyFailed
+from hpcompss.report.console import make_console, outcome, show_status
 from hpcompss.report.export import as_csv, as_plain
 from hpcompss.space import Int, Space
 from hpcompss.study import Study
+from hpcompss.tasks.suggest import suggestion
 from hpcompss.trial import Failure, FailureKind, Result
 
 BOUNDS = {"size": {"max": 1000}, "recall": {"min": 0.5, "max": 0.9}}
@@ -126,6 +130,101 @@ def test_a_search_knows_of_them(lag):
     assert (study.best.value, study.completed, study.feasible, study.failed) == (5, 19, 14, 1)
     by_unit = np.argsort(study.history.units[:, 0])
     np.testing.assert_allclose(study.history.violations[by_unit][:5], [1, 0.8, 0.6, 0.4, 0.2])
+
+
+# Infeasible before any training
+
+
+def oversized(count, most=50):
+    failure = Failure(FailureKind.INFEASIBLE, f"infeasible: {count} parameters, at most {most} (resources.parameters)")
+    return Result(None, {"parameters": float(count)}, seconds=0.5, failure=failure, violation=(count - most) / most)
+
+
+@pytest.fixture
+def skipped(tmp_path):
+    """A study on disk whose trials 0 and 2 were found infeasible before any training, while 3 failed."""
+    with Study([Int("x", 0, 99)], sampler="grid", metric="loss", directory=tmp_path / "s") as study:
+        results = [oversized(60), Result(2.0), oversized(75), Result(None, failure=Failure(FailureKind.DIED, "died"))]
+        for result in results:
+            study.record(study.ask().number, result)
+        study.flush()
+    return study
+
+
+def test_an_untrained_trial_is_infeasible_and_not_failed(skipped):
+    assert [trial.state.value for trial in skipped.trials] == ["infeasible", "complete", "infeasible", "failed"]
+    assert (skipped.finished, skipped.completed, skipped.feasible, skipped.failed) == (4, 3, 1, 1)
+    assert (skipped.untrained, skipped.best.number) == (2, 1)
+    np.testing.assert_equal(skipped.history.violations, [0.2, 0, 0.5, np.nan])
+    np.testing.assert_equal(skipped.history.losses, [np.nan, 2, np.nan, np.nan])
+    assert list(skipped.history.informative) == [True, True, True, False]
+
+
+def test_an_untrained_trial_is_named_everywhere(skipped):
+    reason = "infeasible: 60 parameters, at most 50 (resources.parameters)"
+    assert outcome(skipped, skipped.trials[0]) == f"{reason}  0.5 s"
+    plain = as_plain(skipped)
+    assert plain["counts"] == {"completed": 3, "infeasible": 2, "failed": 1, "unfinished": 0}
+    assert [trial.get("feasible") for trial in plain["trials"]] == [False, None, False, None]
+    assert plain["trials"][0]["failure"] == {"kind": "infeasible", "reason": reason}
+    row = as_csv(skipped).splitlines()[1]
+    assert row.startswith("0,infeasible,,0.5,") and row.endswith(f'"{reason}"')
+    shown = io.StringIO()
+    show_status(skipped, False, make_console(shown))
+    assert "3 completed (2 infeasible), 1 failed" in shown.getvalue()
+    assert f"\n1 trial {reason}\n" in shown.getvalue() and "1 trial failed: died" in shown.getvalue()
+
+
+def test_an_untrained_trial_is_loaded_as_it_was(skipped):
+    loaded = Study.load(skipped.directory)
+    assert loaded.trials == skipped.trials
+    assert (loaded.completed, loaded.feasible, loaded.failed, loaded.untrained) == (3, 1, 1, 2)
+    np.testing.assert_equal(loaded.history.violations, skipped.history.violations)
+
+
+def test_untrained_trials_of_another_study_are_left_out(skipped):
+    warm = Study([Int("x", 0, 99)], sampler="random", metric="loss", warm_start=skipped.directory)
+    assert warm.sources[0].left_out == {"it was infeasible there and not trained": 2}
+    assert len(warm.sources[0].trials) == 2
+
+
+def limited(configuration, raises=False):
+    """Finds the trials up to x = 4 infeasible, as a task does."""
+    if configuration["x"] < 5:
+        return oversized(60 - configuration["x"])
+    return Result(None, failure=Failure(FailureKind.EXCEPTION, "always")) if raises else Result(configuration["x"])
+
+
+def limited_suggested(state):
+    return limited(suggestion(state)[0])
+
+
+class Limited(FunctionGraph):
+    def __init__(self, raises=False):
+        super().__init__(limited, "loss")
+        self._raises = raises
+
+    def submit(self, engine, study, trial, resources):
+        return TrialTasks.of(engine.submit(limited, trial.configuration, self._raises, resources=resources))
+
+    def submit_suggested(self, engine, study, number, state, resources):
+        return TrialTasks.of(engine.submit(limited_suggested, state, resources=resources))
+
+
+@pytest.mark.parametrize("lag", [None, 2])
+def test_a_search_goes_on_after_untrained_trials(lag):
+    study = Study([Int("x", 0, 9)], sampler="grid", metric="loss", lag=lag)
+    with Local(workers=2, cores=2) as engine:
+        Loop(study, engine, Limited()).run()
+    assert (study.best.value, study.completed, study.feasible, study.failed) == (5, 10, 5, 0)
+    assert [trial.state.value for trial in study.trials] == ["infeasible"] * 5 + ["complete"] * 5
+
+
+def test_untrained_trials_do_not_count_among_the_first_that_fail_alike():
+    study = Study([Int("x", 0, 19)], sampler="grid", metric="loss")
+    with Local(workers=1, cores=1) as engine, pytest.raises(StudyFailed, match="first 3 trials"):
+        Loop(study, engine, Limited(raises=True)).run()
+    assert (study.untrained, study.failed) == (5, 3)
 
 
 BAD = {

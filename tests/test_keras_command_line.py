@@ -189,6 +189,64 @@ def test_the_plan_is_what_is_run(cli: CommandLine, finished: tuple[Path, str, st
     assert plan["first"] == [trial.configuration for trial in Study.load(finished[0]).trials]
 
 
+# What the workflow says of the space
+
+
+def test_a_space_that_the_workflow_narrows_and_adds_to(cli: CommandLine) -> None:
+    file = cli.write(
+        "build",
+        search={
+            "sampler": "grid",
+            "space": {"units": {"values": [4, 16]}, "rate": {"fixed": 0.01}, "batch_size": {"max_value": 20}},
+        },
+        training={"epochs": {"choice": [1, 2]}, "batch_size": {"choice": [20, 40]}, "refit": True},
+        resources={"parameters": 1e3},
+    )
+    plan = cli.json("plan", file, "--first", "9")
+    assert [(each["name"], each["kind"]) for each in plan["space"]] == [
+        *(("units", "Choice"), ("rate", "Fixed"), ("batch_size", "Fixed"), ("epochs", "Choice")),
+    ]
+    assert plan["resources"]["parameters"] == 1000
+    output, errors = cli("run", file, "--study", "narrowed")
+    assert errors == ""
+    study = Study.load(cli.folder / "narrowed")
+    assert study.space.to_json() == plan["space"]
+    assert [trial.configuration for trial in study.trials] == plan["first"] and len(plan["first"]) == 4
+    reason = "infeasible: 1,210 parameters, at most 1,000 (resources.parameters)"
+    tells = {each["number"]: each for each in events(cli.folder / "narrowed", "tell")}
+    for trial, told in ((each, tells[each.number]) for each in study.trials):
+        assert trial.result is not None and trial.configuration["rate"] == 0.01
+        if trial.configuration["units"] == 16:
+            assert trial.state.value == "infeasible" and told["failure"]["reason"] == reason
+            assert f"trial {trial.number:>4}  {reason}" in output
+        else:
+            assert trial.result.metrics["parameters"] == 310
+            assert len(told["curves"]["loss"]) == trial.configuration["epochs"]
+    assert (study.completed, study.feasible, study.failed) == (4, 2, 0)
+    assert study.test is not None and study.test["refit"] and study.test["metrics"]
+    assert f"2 trials {reason}" in cli("status", "narrowed")[0]
+    resumed, _ = cli("resume", "narrowed")
+    assert "the space is exhausted: all 4 configurations were tried" in resumed
+    assert len(events(cli.folder / "narrowed", "ask")) == 4
+
+
+def test_a_space_that_the_workflow_gets_wrong(cli: CommandLine) -> None:
+    file = cli.write(
+        "Tuned", search={"trials": 1, "space": {"optimizer": {"fixed": "adam"}}}, resources={"parameters": 2000}
+    )
+    plan = cli("plan", file)
+    assert "note: left out of the space: 'momentum' is never active as search.space narrows 'optimizer'" in plan[1]
+    assert "momentum" not in plan[0] and "models of more than 2,000 parameters are skipped" in plan[0]
+    for setting, said in {
+        "search.space.unit.fixed=4": "search.space.unit: the space has no parameter 'unit'; did you mean 'units'?",
+        "search.space.units.max_value=20": "search.space.units.max_value: 20 is outside the declared range",
+        "training.batch_size={choice: [1, 2]}": "training.batch_size: the model declares the hyper-parameter",
+    }.items():
+        _, errors = cli("run", file, "--study", "wrong", "--set", setting, status=2)
+        assert f"hpcompss: --set {setting}: {said}" in errors
+        assert not (cli.folder / "wrong").exists()
+
+
 # Faults of single configurations
 
 
@@ -460,3 +518,18 @@ def test_an_error_in_the_module_is_shown_with_its_traceback(cli: CommandLine, co
     assert all(line in errors for line in lines)
     assert f"{ROOT}/hpcompss/" not in errors
     assert errors.splitlines()[-1].startswith("hpcompss: the model")
+
+
+def test_callbacks_of_a_workflow_have_a_folder_for_each_trial(tmp_path: Path, keras_cache: Path) -> None:
+    run = CommandLine(tmp_path, keras_cache)
+    file = MODELS.with_name("fit_models.py")
+    training = {"epochs": 2, "callbacks": f"{file}:callbacks", "fit": {"shuffle": False}}
+    sections = {**workflow("build", training=training), "model": f"{file}:build"}
+    (run.folder / "workflow.yaml").write_text(yaml.safe_dump(sections))
+    run("run", "workflow.yaml", "--study", "study")
+    study = Study.load(run.folder / "study")
+    assert set(study.space.names) == {"units", "plateau"}
+    for trial in study.trials:
+        note = (run.folder / "study" / "trials" / str(trial.number) / "note.txt").read_text()
+        assert note == f"{trial.number} {trial.configuration['units']} "
+        assert (run.folder / "logs" / f"trial-{trial.number}" / "log.csv").exists()

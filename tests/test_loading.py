@@ -99,3 +99,61 @@ def test_what_a_file_raises_is_raised_each_time(file):
 def test_a_file_with_a_syntax_error(file):
     with pytest.raises(SyntaxError):
         load_attribute(f"{file('def f(:')}:f")
+
+
+# Modules that search or train when they are imported
+
+SEARCHES = {
+    "tune": "import hpcompss\n\nhpcompss.tune(model=print)",
+    "resume": "import hpcompss\n\nhpcompss.resume('nowhere')",
+    "optimize": (
+        "import hpcompss\n"
+        "study = hpcompss.Study(hpcompss.Space([hpcompss.Int('x', 1, 3)]))\n"
+        "study.optimize(lambda values: values['x'], trials=2)"
+    ),
+    "optuna": "import optuna\n\noptuna.create_study().optimize(lambda trial: 1.0, n_trials=1)",
+    "in a function": "import hpcompss\ndef search(): hpcompss.tune(model=print)\nsearch()",
+}
+
+
+@pytest.mark.parametrize("text", SEARCHES.values(), ids=SEARCHES.keys())
+def test_a_module_that_runs_a_search_is_refused(file, text):
+    path = file(text + "\n\ndef f(): pass\n", "tutorial.py")
+    with pytest.raises(InputError) as caught:
+        load_attribute(f"{path}:f")
+    message = "tutorial.py runs a search when it is imported (line 3): put it under  if __name__ == '__main__':"
+    assert caught.value.message == message
+
+
+def test_a_module_whose_neighbour_runs_a_search_is_refused(file):
+    file("import hpcompss\nhpcompss.tune(model=print)\n", "neighbour_that_searches.py")
+    path = file("import neighbour_that_searches\n")
+    with pytest.raises(InputError, match=r"^model.py runs a search when it is imported \(line 1\)"):
+        load_attribute(f"{path}:f")
+
+
+def test_a_search_under_the_guard_is_left_alone(file):
+    path = file("import hpcompss\nif __name__ == '__main__':\n    hpcompss.tune(model=print)\ndef f(): return 3\n")
+    assert load_attribute(f"{path}:f")() == 3
+
+
+def test_a_search_inside_a_loaded_function_is_left_alone(file):
+    text = (
+        "import hpcompss\n"
+        "def f():\n"
+        "    study = hpcompss.Study(hpcompss.Space([hpcompss.Int('x', 1, 3)]), seed=1)\n"
+        "    with hpcompss.engines.Local(1) as engine:\n"
+        "        return study.optimize(lambda values: values['x'], trials=2, engine=engine).finished\n"
+    )
+    assert load_attribute(f"{file(text)}:f")() == 2
+
+
+def test_nothing_stays_patched(file):
+    import optuna
+
+    before = optuna.study.Study.optimize
+    finders = list(sys.meta_path)
+    path = file("import optuna\nassert hasattr(optuna.study.Study.optimize, '__wrapped__')\ndef f(): pass\n")
+    load_attribute(f"{path}:f")
+    assert optuna.study.Study.optimize is before
+    assert sys.meta_path == finders

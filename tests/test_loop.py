@@ -81,10 +81,39 @@ def test_at_the_deadline_running_trials_are_ended_to_be_tried_again(two, tmp_pat
         assert [trial.value for trial in resumed.trials] == [0, 1, 2]
 
 
-def test_what_went_before_counts_where_the_limits_began_to_count_then(two, whole):
+def test_what_went_before_the_search_counts_for_the_deadline(two, whole):
     began = time.monotonic() - 100
-    assert watched(whole, two, lambda values: 1.0, trials=3, seconds=50, begun=began) == "the time is up"
+    assert watched(whole, two, lambda values: 1.0, trials=3, deadline=50, begun=began) == "the time is up"
     assert whole.started == 0
+
+
+@pytest.mark.parametrize("lag", [None, 3])
+def test_the_time_counts_from_the_start_of_the_first_trial(two, lag):
+    """What went before the search, and the wait for a worker, count for nothing."""
+
+    def function(values):
+        import time
+
+        time.sleep(0.1)
+        return values["x"]
+
+    def blocking():
+        import time
+
+        time.sleep(1.5)
+
+    for _ in range(2):
+        two.submit(blocking)
+    study = Study([Float("x", 0, 1)], seed=0, sampler="random", lag=lag)
+    began = time.monotonic() - 100
+    left = []
+    reason = watched(
+        *(study, two, function, lambda snapshot: left.append(snapshot.seconds_left)), begun=began, seconds=1.0
+    )
+    assert reason == "the time is up"
+    assert study.completed >= 4
+    assert left[0] == 1.0
+    assert time.monotonic() - began < 100 + 1.5 + 1.0 + PATIENCE / 2
 
 
 def test_the_example_of_the_documentation():
@@ -211,7 +240,8 @@ def test_every_kind_of_failure_is_one_trials_alone(tmp_path):
     with Study(Space([Choice("kind", kinds)]), sampler="grid", directory=folder) as study, Local(workers=2) as engine:
         study.optimize(function, engine=engine, resources=resources)
     trials = {trial.configuration["kind"]: trial for trial in study.trials}
-    assert study.stopped == "the space is exhausted: all 11 configurations were tried"
+    tried = "the space is exhausted: all 11 configurations were tried, 9 failed"
+    assert study.stopped == f"{tried}: fix the cause, then resume with --retry-failed"
     assert {kind for kind in kinds if trials[kind].state is TrialState.COMPLETE} == {"fine", "also fine"}
     failures = {kind: trials[kind].result.failure for kind in kinds if trials[kind].result.failure}
     assert {kind: failure.kind for kind, failure in failures.items()} == {
@@ -228,7 +258,7 @@ def test_every_kind_of_failure_is_one_trials_alone(tmp_path):
     reasons = {kind: failure.reason for kind, failure in failures.items()}
     assert reasons["raises"] == "ZeroDivisionError: division"
     assert reasons["nan"] == "value is nan"
-    assert reasons["none"] == "InputError: value must be a number, not None"
+    assert reasons["none"] == "value must be a number, not None"
     assert "signal 11 (segmentation fault)" in reasons["segfault"]
     assert reasons["exit"] == "its process exited with status 3"
     assert reasons["leaves"] == "SystemExit: enough"

@@ -13,7 +13,7 @@ from hpcompss.errors import InputError
 from hpcompss.samplers import History, prediction
 from hpcompss.samplers.prediction import Prediction
 from hpcompss.space import Float, Int, Space
-from hpcompss.stopping import StopCheck, StopRules
+from hpcompss.stopping import StopCheck, StopRules, all_done, all_tried
 from hpcompss.study import Study
 from tests.samplers.conformance import finished
 
@@ -72,7 +72,84 @@ def test_patience():
 
 
 def test_patience_with_failures():
-    assert reasons([None, None, None], patience=3) == {2: "no improvement in the last 3 trials"}
+    assert reasons([None, None, None], patience=3) == {2: "no improvement in the last 3 trials, which all failed"}
+
+
+def test_patience_without_a_feasible_trial():
+    check = StopCheck(StopRules(patience=2), History(SPACE, "minimize", [Constraint("size", max=1)]))
+    study = Study(SPACE, metric="loss", constraints={"size": {"max": 1}}, seed=0)
+    check.add(study.tell(study.ask(), {"loss": 0.0, "size": 2}))
+    check.add(study.tell(study.ask(), failure="why"))
+    assert check.reason() == "no improvement in the last 2 trials, none of which was feasible"
+
+
+# Told once more when all has finished
+
+
+def checked(values, **rules):
+    check = StopCheck(StopRules(**rules), History(SPACE, "maximize"))
+    for number, value in enumerate(values):
+        check.add(finished(number, {"x": number}, value))
+    return check
+
+
+def test_a_trial_that_ran_on_and_became_better_is_told():
+    check = checked([5, 4, 3], patience=2)
+    reason = check.reason()
+    assert check.at_end(reason, finished(0, {"x": 0}, 5)) == reason
+    told = check.at_end(reason, finished(3, {"x": 3}, 8))
+    assert told == f"{reason}; of those that still ran, trial 3 reached 8"
+
+
+def test_a_target_that_further_training_lost_again_is_told():
+    check = checked([0.96], target=0.95)
+    reason = check.reason()
+    assert check.at_end(reason, finished(1, {"x": 1}, 0.97)) == reason
+    told = check.at_end(reason, finished(0, {"x": 0}, 0.9))
+    assert told == f"{reason}; training it further made it worse, the best is now trial 0: 0.9"
+    assert "no trial is feasible" in check.at_end(reason, None)
+
+
+def test_the_best_is_another_one_once_it_became_worse():
+    check = checked([5, 4, 3, 2], patience=4)
+    check.add(finished(0, {"x": 0}, 1))
+    assert check.reason() == ""
+    check.add(finished(4, {"x": 4}, 3.5))
+    assert check.reason() == "no improvement in the last 4 trials (the best is trial 1: 4)"
+
+
+@pytest.mark.parametrize(
+    ("trials", "failed", "said"),
+    [
+        (4, 0, "all 4 trials are done"),
+        (4, 1, "all 4 trials are done, 1 of which failed"),
+        (4, 4, "all 4 trials failed"),
+        (1, 0, "the only trial is done"),
+        (1, 1, "the only trial failed"),
+    ],
+)
+def test_all_trials_are_done(trials, failed, said):
+    assert all_done(trials, failed) == said
+
+
+def test_a_space_whose_trials_failed_says_what_to_do():
+    tried = "the space is exhausted: all 4 configurations were tried"
+    assert all_tried(4, 0) == tried
+    assert all_tried(4, 3) == f"{tried}, 3 failed: fix the cause, then resume with --retry-failed"
+    assert all_tried(4, 3, on_disk=False).endswith("fix the cause, then call retry_failed() and optimize again")
+    assert all_tried(1, 0) == "the space is exhausted: its only configuration was tried"
+
+
+def test_the_reason_counts_what_failed_while_the_last_trials_ran(two):
+    study = Study(Space([Int("x", 0, 9)]), sampler="grid")
+    study.optimize(lambda values: values["x"] if values["x"] < 2 else float("nan"), trials=4, engine=two)
+    assert study.stopped == "all 4 trials are done, 2 of which failed"
+    study.optimize(lambda values: values["x"], engine=two)
+    assert study.stopped.startswith("the space is exhausted: all 10 configurations were tried, 2 failed: fix the cause")
+    assert len(study.retry_failed()) == 2
+    study.optimize(lambda values: values["x"], engine=two)
+    assert study.stopped == "the space is exhausted: all 10 configurations were tried"
+    assert study.best.value == 0
 
 
 def test_only_feasible_trials_reach_a_target():

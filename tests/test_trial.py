@@ -86,7 +86,7 @@ def test_the_traceback_is_the_users():
     assert "test_trial.py" in failure.traceback
     assert "evaluate.py" not in failure.traceback
     failure = evaluate(lambda configuration: None, {}, "loss").failure
-    assert failure.reason == "InputError: loss must be a number, not None"
+    assert failure.reason == "loss must be a number, not None"
     assert "File" not in failure.traceback
 
 
@@ -100,7 +100,7 @@ def test_what_does_not_print_is_spelt_out():
     failure = Failure.of(FileNotFoundError(os.fsdecode(b"no file \xff")))
     assert failure.reason == "FileNotFoundError: no file \\udcff"
     assert failure.traceback == "FileNotFoundError: no file \\udcff\n"
-    assert Failure(FailureKind.DIED, "\x1b[31mrød\x07").reason == "\\x1b[31mrød\\x07"
+    assert Failure(FailureKind.DIED, "\x1b[31mrød\x07\x1b").reason == "rød\\x07\\x1b"
 
 
 def test_records_travel():

@@ -79,7 +79,7 @@ def test_a_stream_that_cannot_be_sent(tune):
 
 def test_resuming_with_the_same_data_and_with_other(tune, tmp_path, engine):
     tune(build, (X, Y))
-    with pytest.raises(InputError, match="the data passed is not that of the study in .*: pass the same, or begin"):
+    with pytest.raises(InputError, match=r"the data passed is not that of the study in .*: pass the same, or begin"):
         hpcompss.resume(tmp_path / "study", trials=2, model=build, data=(X + 1, Y), engine=engine, view=View())
     study = hpcompss.resume(tmp_path / "study", trials=2, model=build, data=(X, Y), engine=engine, view=View())
     assert len(study.trials) == 2

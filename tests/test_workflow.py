@@ -14,6 +14,7 @@ from hpcompss.objectives import direction_of
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space
 from hpcompss.stopping import StopRules
 from hpcompss.training.job import EarlyStopping
+from hpcompss.trial import Resources
 from hpcompss.units import parse_duration, parse_memory
 from hpcompss.workflow import load_workflow, make_workflow
 
@@ -157,6 +158,60 @@ def test_early_stopping(load, stated):
     assert workflow.task != plain.task and workflow.digest != plain.digest
 
 
+KERAS = "model: model.py:f\ndata: digits\nobjective: val_accuracy\n"
+
+
+def test_arguments_of_fit(load):
+    text = KERAS + "training: {fit: {class_weight: {0: 1, '1': 5.5}, shuffle: false, steps_per_epoch: 10}}\n"
+    workflow = load(text)
+    expected = {"class_weight": {0: 1.0, 1: 5.5}, "shuffle": False, "steps_per_epoch": 10}
+    assert workflow.training.fit_arguments == expected
+    assert load(workflow.to_yaml()).training.fit_arguments == expected
+    assert load(KERAS).training.fit_arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (
+            "{class_weights: {0: 1}}",
+            "training.fit.class_weights: unknown key 'class_weights'; did you mean 'class_weight'?",
+        ),
+        ("{batch_size: 8}", "training.fit: 'batch_size' is decided by training.batch_size: leave it out here"),
+        (
+            "{validation_split: 0.2}",
+            "training.fit: 'validation_split' is decided by data.validation: leave it out here",
+        ),
+        ("{class_weight: {cat: 1}}", "class_weight maps numbers of classes, as in {0: 1.0, 1: 5.0}, not 'cat'"),
+        ("{steps_per_epoch: 0}", "training.fit.steps_per_epoch: must be at least 1, not 0"),
+    ],
+)
+def test_arguments_that_fit_does_not_take(refused, stated, message):
+    assert refused(KERAS + f"training: {{fit: {stated}}}\n").endswith(message)
+
+
+def test_callbacks(load, refused, tmp_path):
+    (tmp_path / "mine.py").touch()
+    assert load(KERAS + "training: {callbacks: mine.py:make}\n").training.callbacks == [f"{tmp_path}/mine.py:make"]
+    several = load(KERAS + "training: {callbacks: [mine.py:make, keras.callbacks:TerminateOnNaN]}\n")
+    assert several.training.callbacks == [f"{tmp_path}/mine.py:make", "keras.callbacks:TerminateOnNaN"]
+    assert refused(KERAS + "training: {callbacks: yours.py:make}\n").endswith("there is no file yours.py")
+    assert "must read file.py:name or module:name, not 3" in refused(KERAS + "training: {callbacks: [3]}\n")
+    text = "a function trains by itself: leave callbacks out of the section training"
+    assert text in refused(HEAD + SPACE + "training: {callbacks: mine.py:make}\n")
+
+
+def test_callbacks_in_python():
+    def make():
+        return None
+
+    workflow = make_workflow(
+        {"model": print, "data": {"name": "digits"}, "objective": "loss", "training": {"callbacks": make}}
+    )
+    assert workflow.training.callbacks == [make]
+    assert workflow.to_plain()["training"]["callbacks"][0].startswith("<python>:")
+
+
 def test_the_task_is_what_decides_on_values(load):
     workflow = load(HEAD + SPACE)
     same = ["search.seed=3", "space.x.max_value=9", "resources.cpu=1", "engine.workers=7"]
@@ -231,6 +286,127 @@ def test_anchors_and_merge_keys(load):
 
 def test_a_byte_order_mark_is_no_text(load):
     assert load("\ufeff" + HEAD + SPACE).objective.metric == "loss"
+
+
+# What a Keras workflow says of its space
+
+KERAS = "model: model.py:f\nobjective: loss\ndata: digits\n"
+
+DECLARED = Space([Int("units", 8, 64, step=8), Float("learning.rate", 1e-4, 1e-1, sampling="log")])
+
+
+def test_a_space_from_outside(load):
+    text = KERAS + "search:\n  space:\n    units: {fixed: 64}\n    learning.rate: {min_value: 1e-3, max_value: 1e-2}\n"
+    workflow = load(text)
+    space = workflow.searched_space(DECLARED).space
+    assert space == Space([Fixed("units", 64), Float("learning.rate", 1e-3, 1e-2, sampling="log")])
+    again = load(workflow.to_yaml())
+    assert again.search.space == workflow.search.space and again.digest == workflow.digest
+    assert load(text, "search.space.units.fixed=32").searched_space(DECLARED).space.parameters[0] == Fixed("units", 32)
+    assert load(KERAS).searched_space(DECLARED).space is DECLARED
+    digests = {load(KERAS, *each).digest for each in ([], ["search.space.x.fixed=1"], ["search.space.x.fixed=2"])}
+    assert len(digests) == 3
+    assert load(text).task == load(KERAS).task  # a configuration has the same value
+
+
+def test_a_space_from_outside_in_python():
+    sections = {"model": "package.module:build", "data": "digits", "objective": "loss"}
+    for entries in ({"units": {"fixed": np.int64(16)}}, {"units": {"values": (16,)}}):
+        workflow = make_workflow({**sections, "search": {"space": entries}})
+        assert workflow.searched_space(DECLARED).space.parameters[0] == Fixed("units", 16)
+        assert workflow.digest and "16" in workflow.to_yaml()
+
+
+def test_an_entry_that_does_not_fit_gets_its_place(load, tmp_path):
+    text = KERAS + "search:\n  space:\n    units: {min_value: 8}\n    learning.rate:\n      max_value: 1\n"
+    workflow = load(text)
+    with pytest.raises(InputError) as caught:
+        workflow.searched_space(DECLARED)
+    assert str(workflow.located(caught.value)).startswith(
+        f"{tmp_path}/workflow.yaml:8:7: search.space.learning.rate.max_value: 1 is outside the declared range"
+    )
+
+
+def test_searched_settings_of_the_training(load):
+    text = (
+        "training: {batch_size: {choice: [64, 32]}, epochs: {min_value: 10, max_value: 40, step: 2, sampling: log}}\n"
+    )
+    workflow = load(KERAS + text)
+    batch, epochs = Choice("batch_size", [64, 32]), Int("epochs", 10, 40, 2, "log")
+    assert workflow.searched_space(DECLARED).space == Space([*DECLARED.parameters, batch, epochs])
+    assert workflow.training.stated == {"epochs": 10, "batch_size": 64}
+    assert load(workflow.to_yaml()).digest == workflow.digest != load(KERAS).digest
+    fixed = load(KERAS + text, "search.space.batch_size.fixed=32").searched_space(DECLARED).space
+    assert fixed.parameters[2] == Fixed("batch_size", 32)
+    plain = load(KERAS + "training: {batch_size: 16}\n")
+    assert (plain.training.searched, plain.training.stated) == ({}, {"epochs": None, "batch_size": 16})
+
+
+def test_a_parameter_that_the_model_declares_too(load, tmp_path):
+    workflow = load(KERAS + "training:\n  batch_size: {choice: [64, 32]}\n")
+    with pytest.raises(InputError) as caught:
+        workflow.searched_space(Space([*DECLARED.parameters, Int("batch_size", 1, 3)]))
+    assert str(workflow.located(caught.value)).startswith(
+        f"{tmp_path}/workflow.yaml:5:3: training.batch_size: the model declares the hyper-parameter 'batch_size' in "
+        "build or fit: drop training.batch_size"
+    )
+
+
+def test_searched_epochs_and_schedulers(load, refused):
+    text = KERAS + "search: {trials: 9}\ntraining: {epochs: {choice: [2, 4]}}\n"
+    assert "the scheduler decides how many epochs" in refused(text + "fidelity: {scheduler: asha, max_epochs: 9}\n")
+    share = load(text + "fidelity: {scheduler: asha, min_share: 0.1}\n")
+    assert "max_epochs" not in share.scheduling()
+    assert load(text + "fidelity: none\n").scheduling() is None
+
+
+BAD_KERAS = {
+    "no mapping": ("search: {space: 3}", "4:10: search.space: must be a mapping such as {units: {fixed: 64}}, not 3"),
+    "no entry": ("search: {space: {x: 64}}", "4:18: search.space.x: must be a mapping such as {fixed: 64} or"),
+    "an unknown key": ("search: {space: {x: {fix: 1}}}", "4:22: search.space.x.fix: unknown key 'fix'; did you mean"),
+    "a name that is no text": ("search: {space: {1: {fixed: 1}}}", "4:10: search.space: a parameter's name is text"),
+    "an empty choice": ("training: {batch_size: {choice: []}}", "4:12: training.batch_size: choice must be a list of"),
+    "words": ("training: {epochs: {choice: [few]}}", "4:12: training.epochs: choice must be a list of whole numbers"),
+    "twice": (
+        "training: {epochs: {choice: [2, 2]}}",
+        "4:12: training.epochs: Choice 'epochs': 2 is in its values twice",
+    ),
+    "nothing": ("training: {epochs: {}}", "4:12: training.epochs: needs min_value and max_value, or choice"),
+    "half a range": ("training: {epochs: {min_value: 2}}", "4:12: training.epochs: needs max_value, or choice"),
+    "no epochs": ("training: {epochs: {min_value: 0, max_value: 2}}", "4:12: training.epochs: all its values must be"),
+    "a reversed range": (
+        "training: {epochs: {min_value: 3, max_value: 2}}",
+        "4:12: training.epochs: Int 'epochs': min",
+    ),
+    "an unknown setting": ("training: {epochs: {choices: [2]}}", "4:12: training.epochs: unknown key 'choices'; did"),
+    "two forms": (
+        "training: {epochs: {choice: [2], step: 2}}",
+        "4:12: training.epochs: choice leaves no room for step",
+    ),
+    "no whole number": ("training: {epochs: 2.5}", "4:12: training.epochs: must be a whole number, not 2.5"),
+    "no batch": ("training: {batch_size: 0}", "4:12: training.batch_size: must be at least 1, not 0"),
+    "a part of a parameter": (
+        "resources: {parameters: 2.5}",
+        "4:13: resources.parameters: must be a whole number, not",
+    ),
+    "no parameters": ("resources: {parameters: 0}", "4:13: resources.parameters: must be at least 1, not 0"),
+    "words for parameters": (
+        "resources: {parameters: many}",
+        "4:13: resources.parameters: must be a whole number, not",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_KERAS.values(), ids=BAD_KERAS)
+def test_a_bad_setting_of_a_keras_workflow(refused, text, message):
+    assert refused(KERAS + text + "\n").startswith(f"workflow.yaml:{message}")
+
+
+@pytest.mark.parametrize("stated", ["5e6", "5000000", "5_000_000"])
+def test_the_largest_model(load, stated):
+    workflow = load(KERAS + f"resources: {{parameters: {stated}}}\n")
+    assert workflow.resources.parameters == 5_000_000 and workflow.trial_resources == Resources()
+    assert workflow.digest != load(KERAS).digest and workflow.task == load(KERAS).task
 
 
 # Paths
@@ -452,7 +628,19 @@ BAD_SETTINGS = {
         "engine: {workers: all}",
         "3:10: engine.workers: must be a whole number, auto, or bounds such as {min: 1, max: 16}, not 'all'",
     ),
-    # Data beside a function
+    # What belongs to Keras beside a function
+    "a space from outside": (
+        "search: {space: {x: {fixed: 1}}}",
+        "3:10: search.space: a function's parameters are those of the section space: edit that",
+    ),
+    "searched epochs": (
+        "training: {epochs: {choice: [1, 2]}}",
+        "3:12: training.epochs: a function has its own parameters: add epochs to the section space",
+    ),
+    "the largest model": (
+        "resources: {parameters: 5}",
+        "3:13: resources.parameters: counts the parameters of a Keras model, which a function has not",
+    ),
     "data": ("data: digits", "1:1: a function gets its own data: leave out the section data"),
     "a model": ("model: model.py:f", "1:1: give either model (file.py:build) or function (file.py:function), one of"),
 }

@@ -31,6 +31,7 @@ from hpcompss.engines.base import Engine, Future
 from hpcompss.engines.compss_state import CompssFuture, Room, in_order
 from hpcompss.engines.compss_worker import VALUE, Order, Site
 from hpcompss.engines.future import detached
+from hpcompss.engines.local_process import forwarded_environment
 from hpcompss.engines.local_task import pickled_task
 from hpcompss.engines.messages import Desk, Message, Office, collect, local_address
 from hpcompss.errors import HpcompssError, InputError
@@ -144,6 +145,7 @@ class Compss(Engine):
             gpu_shares=gpu_shares,
             gpus={node.name: node.gpu // gpu_shares for node in self._nodes or ()},
             beat=grace / 6,
+            environment=tuple(forwarded_environment().items()),
         )
         try:
             self._probe(shared, log_directory)

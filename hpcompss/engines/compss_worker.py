@@ -52,6 +52,7 @@ class Site:
         gpu_shares: How many units of COMPSs are one GPU.
         gpus: How many GPUs each node has that the resources file tells of.
         beat: Seconds after which a task that has nothing to tell says that it goes on.
+        environment: Environment variables for the children.
     """
 
     office: Office
@@ -62,6 +63,7 @@ class Site:
     gpu_shares: int
     gpus: Mapping[str, int]
     beat: float
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def _in_child(order: Order, results: list[bytes], gpus: tuple[str, ...], watch: 
         Path(site.directory) if os.path.isdir(site.directory) else Path.home(),
         site.preload,
         folder_of_logs(site.logs, socket.gethostname()),
+        site.environment,
     )
     # An idle process would hold memory of a GPU that is given to another task.
     with _children.lease(surroundings, order.resources.cpu, gpus, keep=not gpus) as local:

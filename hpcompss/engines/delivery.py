@@ -23,6 +23,7 @@ from hpcompss.cache_folder import DESCRIPTION, FETCHED, MODULES, cache_folder
 from hpcompss.engines.local import Local
 from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
+from hpcompss.sources import python_files
 from hpcompss.training.data import loading as data_loading
 from hpcompss.training.data.specification import DataSpecification
 
@@ -121,12 +122,9 @@ class Luggage:
 
 def _zipped(folder: Path) -> bytes:
     """Returns a folder's Python files, those of its packages included, as a zip file that depends on them alone."""
-    files = sorted(folder.glob("*.py"))
-    for package in sorted(folder.glob("*/__init__.py")):
-        files += sorted(package.parent.rglob("*.py"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
+        for file in python_files(folder):
             archive.writestr(zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes())
     if buffer.tell() > LARGEST:
         raise InputError(

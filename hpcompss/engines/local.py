@@ -25,7 +25,7 @@ from hpcompss.engines.base import Future
 from hpcompss.engines.future import detached
 from hpcompss.engines.local_process import DEATH_PATIENCE, EMPTY, WorkerProcess
 from hpcompss.engines.local_task import LocalFuture, death, overrun, pickled_task
-from hpcompss.engines.local_worker import READY, RESULT
+from hpcompss.engines.local_worker import PROGRESS, READY, RESULT
 from hpcompss.engines.placement import Machine, Shape
 from hpcompss.engines.queued import Queued
 from hpcompss.errors import InputError
@@ -283,7 +283,8 @@ class Local(Queued[LocalFuture]):
         worker.last_used = time.monotonic()
         if future is not None:
             self._finish(future, pickled)
-        if self._growth is not None and worker.outgrown(memory, self._growth):
+        single_use = future is not None and future.resources.single_use
+        if single_use or (self._growth is not None and worker.outgrown(memory, self._growth)):
             self._remove(worker)
             self._dispatch()
         else:
@@ -309,6 +310,8 @@ class Local(Queued[LocalFuture]):
             if kind == RESULT and worker.future is not None:
                 self._finish(worker.future, body)
                 worker.future = None
+            elif kind == PROGRESS and worker.future is not None:
+                worker.future.progress = pickle.loads(body)
         future, worker.future = worker.future, None
         if future is not None:
             reason = death(status) if worker.ready else f"its worker could not start: {death(status)}"

@@ -23,13 +23,21 @@ from typing import IO
 from hpcompss.engines.local_worker import BOOTSTRAP, HEADER, PATH_VARIABLE
 from hpcompss.engines.placement import place_of
 
-__all__ = ["DEATH_PATIENCE", "EMPTY", "THREAD_VARIABLES", "WorkerProcess", "worker_environment"]
+__all__ = [
+    "DEATH_PATIENCE",
+    "EMPTY",
+    "THREAD_VARIABLES",
+    "WorkerProcess",
+    "forwarded_environment",
+    "worker_environment",
+]
 
 THREAD_VARIABLES = (
     "HPCOMPSS_THREADS",
     "LOKY_MAX_CPU_COUNT",
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
+    "NPROC",
     "NUMEXPR_NUM_THREADS",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -39,7 +47,11 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""The environment variables that say how many threads a library uses; each is read once, when the library starts."""
+"""The environment variables that say how many threads a library uses; each is read once, when the library starts.
+``NPROC`` is that of XLA, and so of JAX."""
+
+FORWARDED = ("KERAS_BACKEND",)
+"""The master's environment variables that workers on other machines are to have, too."""
 
 RANK_PREFIXES = ("OMPI_COMM_WORLD_", "PMIX_", "PMI_")
 """What the variables begin with that make a process a rank of MPI: a worker is not the rank that its master may be."""
@@ -57,6 +69,11 @@ EXIT_PATIENCE = 1.0
 """Seconds that a process which closed its connection has to end by itself."""
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+def forwarded_environment() -> dict[str, str]:
+    """Returns those of the master's environment variables that workers on other machines are to have."""
+    return {name: os.environ[name] for name in FORWARDED if name in os.environ}
 
 
 def worker_environment(cpu: int, gpus: Sequence[str], more: Mapping[str, str] = EMPTY) -> dict[str, str]:
@@ -77,7 +94,11 @@ def worker_environment(cpu: int, gpus: Sequence[str], more: Mapping[str, str] = 
         environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # An unset variable would show all GPUs, and a TensorFlow that sees them takes memory on each.
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # or the first of two tasks on a GPU would take all of it
+    # Or the first of two tasks on a GPU would take all of it.
+    environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if not gpus:
+        environment.setdefault("JAX_PLATFORMS", "cpu")  # JAX fails where it looks for GPUs and sees none
     environment[PATH_VARIABLE] = "\n".join(sys.path)
     environment.update(more)
     return environment

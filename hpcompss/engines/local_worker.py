@@ -149,7 +149,7 @@ class _TaskRunner:
     def serve(self) -> None:
         """Runs tasks until the master is gone."""
         folder = os.open(".", os.O_RDONLY)
-        progress.listen(self._publish)
+        progress.listen(self._publish, self._flush)
         try:
             self._send(_message(READY))
             while True:
@@ -195,6 +195,11 @@ class _TaskRunner:
             self._reporter = threading.Thread(target=self._report, daemon=True)
             self._reporter.start()
         self._news.set()
+
+    def _flush(self) -> None:
+        if os.getpid() == self._process:
+            with self._sending, contextlib.suppress(OSError):
+                self._send_published()
 
     def _report(self) -> None:
         while True:

@@ -29,6 +29,7 @@ from hpcompss.engines.base import Future
 from hpcompss.engines.future import detached
 from hpcompss.engines.hosts import Held, Host, capacity, place, refusal
 from hpcompss.engines.local import Local
+from hpcompss.engines.local_process import forwarded_environment
 from hpcompss.engines.local_task import LocalFuture, pickled_task
 from hpcompss.engines.placement import place_of
 from hpcompss.engines.queued import Queued, QueuedFuture
@@ -198,7 +199,7 @@ class Placed(Queued[PlacedFuture]):
             directory=os.getcwd(),
             preload=self._preload,
             logs=self._logs,
-            environment=tuple((environment or {}).items()),
+            environment=tuple({**forwarded_environment(), **(environment or {})}.items()),
             beat=self._grace / 6,
         )
         self._site = pickling.dumps(site)

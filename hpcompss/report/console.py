@@ -18,12 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcompss.engines.base import Future
-from hpcompss.graph import BEST_MODEL
+from hpcompss.graph import best_model_path
 from hpcompss.loop import INTERRUPTED, Snapshot, View
+from hpcompss.report.edges import edges
 from hpcompss.report.export import front_model
 from hpcompss.study import Study
 from hpcompss.tasks.finalize import ENSEMBLE
-from hpcompss.trial import Result, Trial, TrialState, Value, fold_values
+from hpcompss.trial import FailureKind, Result, Trial, TrialState, Value, fold_values, is_untrained
 
 __all__ = ["is_untested", "make_console", "make_view", "show_result", "show_status"]
 
@@ -163,7 +164,9 @@ class LiveView(View):
         if result is None:
             return
         if result.failure is not None:
-            self._console.print(Text(f"trial {trial.number} failed: {result.failure.reason}", style="red"))
+            failed = "" if is_untrained(result) else "failed: "
+            style = "yellow" if is_untrained(result) else "red"
+            self._console.print(Text(f"trial {trial.number} {failed}{result.failure.reason}", style=style))
         for warning in result.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -243,6 +246,8 @@ def outcome(study: Study, trial: Trial) -> str:
     if result is None:
         return trial.state.value
     if result.failure is not None:
+        if is_untrained(result):
+            return f"{result.failure.reason}  {duration(result.seconds)}"
         return f"failed after {duration(result.seconds)}: {result.failure.reason}"
     epoch = ("" if result.epoch is None else f" at epoch {result.epoch}") + _budget(result)
     breaches = study.breaches(trial)
@@ -312,18 +317,32 @@ def show_result(study: Study, console: Console) -> None:
         width = max((len(name) for name in best.configuration), default=0)
         for name, value in best.configuration.items():
             say(f"  {name:<{width}}  {value}")
+        for sentence in edges(study):
+            say(f"note: {sentence}")
         _show_test(study, say)
         _show_front(study, console)
     _show_budgets(study, say)
     _show_failures(study, say)
     if study.directory is not None:
-        if (study.directory / BEST_MODEL).exists():
-            say(f"best model: {study.directory / BEST_MODEL}")
-        if study.test and "ensemble" in study.test and (study.directory / ENSEMBLE).exists():
-            say(f"ensemble: {study.directory / ENSEMBLE}")
+        _show_models(study, study.directory, say)
         for warning in study.best.result.warnings if study.feasible and study.best.result is not None else ():
             say(f"warning: {warning}")
         say(f"results: {study.directory}")
+
+
+def _show_models(study: Study, folder: Path, say: Any) -> None:
+    """Prints where the best model and the ensemble are, and how to load what is no whole model."""
+    path = best_model_path(study)
+    load = f"hpcompss.Study.load({str(folder)!r})"
+    if path is not None:
+        say(f"best model: {path}")
+        if path.suffix != Path(ENSEMBLE).suffix:
+            say(f"  its weights; build(hp) with the best configuration makes the model: {load}.best_model()")
+    if study.test and "ensemble" in study.test:
+        if (folder / ENSEMBLE).exists():
+            say(f"ensemble: {folder / ENSEMBLE}")
+        else:
+            say(f"ensemble: {load}.ensemble_model()")
 
 
 def _show_front(study: Study, console: Console) -> None:
@@ -353,21 +372,26 @@ def _show_front(study: Study, console: Console) -> None:
 
 def is_untested(study: Study) -> bool:
     """Returns whether the best model has yet to be scored on the test set."""
-    if study.directory is None or not study.feasible or not (study.directory / BEST_MODEL).exists():
+    if not study.feasible or best_model_path(study) is None:
         return False
     return study.test is None or study.test["number"] != study.best.number
 
 
 def _show_test(study: Study, say: Any) -> None:
+    test = study.test
     if is_untested(study):
         say("not yet scored on the test set: resume does so when the search has ended")
-    elif study.test and study.test["number"] == study.best.number and study.test["metrics"]:
-        test = study.test
+        return
+    if not test or test["number"] != study.best.number:
+        return
+    if test.get("reason"):
+        say(f"not scored on the test set: {test['reason']}")
+    if test["metrics"]:
         refit = " (trained anew on training and validation data)" if test.get("refit") else ""
         say(f"on the test set{refit}: {_figures(test['metrics'])}")
-        if "before_refit" in test:
+        if test.get("before_refit"):
             say(f"on the test set, before it was trained anew: {_figures(test['before_refit'])}")
-        if "ensemble" in test:
+        if test.get("ensemble", {}).get("metrics"):
             *others, last = test["ensemble"]["members"]
             members = f"{', '.join(map(str, others))} and {last}"
             say(f"on the test set, the ensemble of trials {members}: {_figures(test['ensemble']['metrics'])}")
@@ -379,8 +403,9 @@ def _figures(metrics: Mapping[str, float]) -> str:
 
 def _show_failures(study: Study, say: Any) -> None:
     failures = [t.result.failure for t in study.trials if t.result is not None and t.result.failure is not None]
-    for reason, count in Counter(failure.reason for failure in failures).most_common(5):
-        say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}")
+    for (kind, reason), count in Counter((each.kind, each.reason) for each in failures).most_common(5):
+        failed = "" if kind is FailureKind.INFEASIBLE else "failed: "
+        say(f"{count} trial{'s' if count > 1 else ''} {failed}{reason}")
 
 
 def show_status(study: Study, running: bool, console: Console) -> None:

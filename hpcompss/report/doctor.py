@@ -55,6 +55,8 @@ _PACKAGES = (
     ("hyperopt", "hyperopt", "", False),
     ("keras", "keras", "tensorflow", True),
     ("tensorflow", "tensorflow", "tensorflow", True),
+    ("jax", "jax", "jax", True),
+    ("torch", "torch", "torch", True),
     ("scikit-learn", "sklearn", "tensorflow", True),
     ("pillow", "PIL", "tensorflow", True),
 )

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss.drafts import whole
-from hpcompss.graph import BEST_MODEL
-from hpcompss.journal import finite, read_journal
+from hpcompss.graph import best_model_path
+from hpcompss.journal import finite, read_journal, undone_by_retries
+from hpcompss.report.edges import edges
 from hpcompss.study import JOURNAL, Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.tasks.train import model_path
-from hpcompss.trial import Trial
+from hpcompss.training.kept import existing
+from hpcompss.trial import Trial, TrialState
 
 __all__ = ["as_csv", "as_plain", "front_model", "trial_as_plain", "write_csv", "write_whole"]
 
@@ -52,15 +54,16 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         "sampler": study.settings["sampler"],
         "counts": {
             "completed": study.completed,
-            **({"infeasible": study.completed - study.feasible} if study.constraints else {}),
+            **({"infeasible": study.completed - study.feasible} if study.constraints or study.untrained else {}),
             "failed": study.failed,
             "unfinished": study.started - study.finished,
         },
         "stopped": study.stopped,
         "best": trial_as_plain(study.best) if study.feasible else None,
+        "notes": edges(study),
         "test": study.test,
-        "model": _model(study, BEST_MODEL),
-        "ensemble": _model(study, ENSEMBLE) if study.test and "ensemble" in study.test else None,
+        "model": _named(best_model_path(study)),
+        "ensemble": _ensemble(study) if study.test and "ensemble" in study.test else None,
     }
     if study.also:
         plain["objectives"] = [vars(each) for each in study.objectives]
@@ -70,18 +73,27 @@ def as_plain(study: Study, *, trials: bool = True) -> dict[str, Any]:
         curves = _curves(study)
         plain["trials"] = [
             trial_as_plain(trial)
-            | ({"feasible": not study.breaches(trial)} if study.constraints and trial.value is not None else {})
+            | _feasibility(study, trial)
             | ({"curves": curves[trial.number]} if trial.number in curves else {})
             for trial in study.trials
         ]
     return plain
 
 
+def _feasibility(study: Study, trial: Trial) -> dict[str, bool]:
+    """Returns whether a trial is feasible, where anything bounds that and it is known."""
+    if trial.state is TrialState.INFEASIBLE:
+        return {"feasible": False}
+    return {"feasible": not study.breaches(trial)} if study.constraints and trial.value is not None else {}
+
+
 def _curves(study: Study) -> dict[int, Any]:
     """Returns the learning curves of trials by number, which are in the journal alone, a part a stage."""
     curves: dict[int, dict[str, list[float | None]]] = {}
-    for record in () if study.directory is None else read_journal(study.directory / JOURNAL):
-        if "curves" in record:
+    records = [] if study.directory is None else list(read_journal(study.directory / JOURNAL))
+    undone = undone_by_retries(records)
+    for place, record in enumerate(records, start=1):
+        if "curves" in record and place not in undone:
             before = curves.setdefault(record["number"], {})
             for name, part in record["curves"].items():
                 begin = max(0, int(record.get("budget", 0)) - len(part))
@@ -91,13 +103,15 @@ def _curves(study: Study) -> dict[int, Any]:
 
 def front_model(study: Study, trial: Trial) -> str | None:
     """Returns where the model of a trial on the front is, or None where there is none."""
-    path = None if study.directory is None else model_path(study.directory, trial.number)
-    return str(path) if path is not None and path.exists() else None
+    return _named(None if study.directory is None else existing(model_path(study.directory, trial.number)))
 
 
-def _model(study: Study, name: str) -> str | None:
-    path = None if study.directory is None else study.directory / name
-    return str(path) if path is not None and path.exists() else None
+def _ensemble(study: Study) -> str | None:
+    return _named(None if study.directory is None else existing(study.directory / ENSEMBLE))
+
+
+def _named(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def as_csv(study: Study) -> str:

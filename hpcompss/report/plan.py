@@ -81,7 +81,11 @@ class Plan:
             "predicted": finite([vars(each) for each in self.predicted]),
             "predicted_seconds": self.seconds,
             "time_left": self.time_left,
-            "resources": {key: value for key, value in vars(resources).items() if value is not None},
+            "resources": {
+                key: value
+                for key, value in {**vars(resources), "parameters": self.workflow.resources.parameters}.items()
+                if value is not None and value is not False
+            },
             "at_once": self.slots,
         }
 
@@ -182,6 +186,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         _show_predicted(plan, console, say)
     say()
     say(f"one trial asks for {_asked(plan.workflow.trial_resources)}")
+    if plan.workflow.resources.parameters is not None:
+        say(f"models of more than {plan.workflow.resources.parameters:,} parameters are skipped")
     say(f"at once on this machine: {plan.slots}")
     if plan.time_left is not None:
         say(f"the trials that remain take about {duration(plan.time_left)} in all")

@@ -147,7 +147,7 @@ def _arrow(places: Mapping[int, _Place], number: int, row: int, to: int) -> str:
 
 def _trial(trial: Trial, place: _Place, is_best: bool) -> str:
     result = trial.result
-    failed = trial.state is TrialState.FAILED
+    failed = trial.state in (TrialState.FAILED, TrialState.INFEASIBLE)
     told = [f"trial {trial.number}: {trial.state.value}", *(f"{k} = {v}" for k, v in trial.configuration.items())]
     if result is not None:
         told += [f"value {trial.value:.6g}"] if trial.value is not None else []

@@ -107,7 +107,7 @@ class Sampler(abc.ABC):
 
 def is_begun(history: History, pending: Sequence[Configuration], startup_trials: int) -> bool:
     """Returns whether the trials of the start-up are under way and enough of them have completed to learn from."""
-    completed = int((~history.failed).sum())
+    completed = int(history.informative.sum())
     return completed >= math.ceil(startup_trials / 3) + 1 and completed + len(pending) >= startup_trials
 
 

@@ -15,7 +15,7 @@ from hpcompss.constraints import Constraint, total_violation
 from hpcompss.objectives import Objective
 from hpcompss.pareto import Point, non_dominated
 from hpcompss.space.space import Key, Space
-from hpcompss.trial import Trial, TrialState, fold_values
+from hpcompss.trial import Trial, TrialState, fold_values, is_untrained
 
 __all__ = ["History"]
 
@@ -92,7 +92,10 @@ class History:
 
     @property
     def violations(self) -> NDArray[np.float64]:
-        """By how much constraints are violated, 0 where all hold: shape (trials,), NaN for a failed trial."""
+        """By how much constraints are violated, 0 where all hold: shape (trials,), NaN for a failed trial.
+
+        A trial that was not trained for being infeasible has no loss, but the violation of the limit that it breaks.
+        """
         return self._violations[: self._count]
 
     @property
@@ -109,6 +112,11 @@ class History:
     def failed(self) -> NDArray[np.bool_]:
         """Whether each trial has no value: shape (trials,)."""
         return np.isnan(self.losses)
+
+    @property
+    def informative(self) -> NDArray[np.bool_]:
+        """Whether each trial has a loss or is known to be infeasible: shape (trials,)."""
+        return ~np.isnan(self.violations)
 
     @property
     def best(self) -> float | None:
@@ -217,6 +225,8 @@ class History:
         self._losses[self._count] = self._sign * value if succeeded else np.nan
         self._others[self._count] = others if succeeded else np.nan
         self._violations[self._count] = total_violation(metrics, self.constraints) if succeeded else np.nan
+        if trial.result is not None and is_untrained(trial.result):
+            self._violations[self._count] = trial.result.violation
         self._fidelities[self._count] = fidelity
         seconds = trial.result.seconds if trial.result is not None else 0.0
         self._seconds[self._count] = seconds if 0 < seconds < math.inf else np.nan

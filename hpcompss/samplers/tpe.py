@@ -174,7 +174,7 @@ class TreeParzen(Sampler):
             rows = within(units, branch)
             units, losses, violations = units[rows], losses[rows], violations[rows]
             running = running[within(running, branch)]
-        completed = int((~np.isnan(losses)).sum())
+        completed = int((~np.isnan(violations)).sum())
         losses = np.nan_to_num(losses, nan=np.inf)
         order = np.lexsort([losses, np.nan_to_num(violations, nan=np.inf)])
         count = max(2, min(math.ceil(self.gamma * completed), MOST_GOOD))

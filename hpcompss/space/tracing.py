@@ -11,17 +11,17 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from hpcompss.errors import InputError, nearest
-from hpcompss.space.parameters import Boolean, Choice, Condition, Fixed, Float, Int, Parameter
+from hpcompss.space.parameters import KINDS, Boolean, Choice, Condition, Fixed, Float, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration, Value
 
-__all__ = ["Discovery", "HyperParameters", "discover"]
+__all__ = ["Discovery", "HyperParameters", "Killed", "discover"]
 
 
 class HyperParameters:
@@ -44,6 +44,7 @@ class HyperParameters:
         self._replaying = values is not None
         self._conditions: list[Condition] = []
         self._scopes: list[str] = []
+        self._on_declare: Callable[[], None] | None = None
 
     def Int(
         self,
@@ -166,6 +167,65 @@ class HyperParameters:
         twin.values, twin.space = dict(self.values), list(self.space)
         return twin
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the parameters and values so far as plain data, in KerasTuner's form.
+
+        The data is ``{"space": [{"class_name": ..., "config": {...}}, ...], "values": {...}}``.
+        """
+        return {"space": [_to_config(each) for each in self.space], "values": dict(self.values)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> HyperParameters:
+        """Returns the object that `get_config` described; KerasTuner's own data is read as well.
+
+        Raises:
+            InputError: The data has another form, or describes what is no parameter.
+        """
+        if not isinstance(config, Mapping) or not {"space", "values"} <= set(config):
+            raise InputError(f"a configuration of hp is {{'space': [...], 'values': {{...}}}}, not {config!r}")
+        hp = cls()
+        hp.space = [_from_config(each) for each in config["space"]]
+        hp.values = dict(config["values"])
+        return hp
+
+    def merge(self, hps: Any, overwrite: bool = True) -> None:
+        """Adds the parameters of another object.
+
+        Args:
+            hps: A `HyperParameters`, or a list of parameters; those of KerasTuner are taken, too.
+            overwrite: Whether a parameter replaces one that has the same name and conditions, and its value.
+
+        Raises:
+            InputError: Something in ``hps`` is no parameter.
+        """
+        for each in getattr(hps, "space", hps):
+            parameter = each if isinstance(each, Parameter) else _from_object(each)
+            known = [
+                place
+                for place, other in enumerate(self.space)
+                if other.name == parameter.name and other.conditions == parameter.conditions
+            ]
+            if known and not overwrite:
+                continue
+            if known:
+                self.space[known[0]] = parameter
+            else:
+                self.space.append(parameter)
+            if self._holds(parameter) and (overwrite or parameter.name not in self.values):
+                self.values[parameter.name] = self._given_value(parameter)
+
+    def ensure_active_values(self) -> None:
+        """Gives each active parameter that has no value one, and takes away the values of inactive ones.
+
+        The value is that of the configuration, else the default: a model must be built alike each time.
+        """
+        for parameter in self.space:
+            if not self._holds(parameter):
+                if not self.is_active(parameter.name):
+                    self.values.pop(parameter.name, None)
+            elif parameter.name not in self.values:
+                self.values[parameter.name] = self._given_value(parameter)
+
     def _declare(self, parameter: Parameter) -> Value | None:
         active = self._holds(parameter)
         for known in self.space:
@@ -176,11 +236,11 @@ class HyperParameters:
                 break
         else:
             self.space.append(parameter)
-        if not active:
-            return None
-        if parameter.name not in self.values:
+        if active and parameter.name not in self.values:
             self.values[parameter.name] = self._given_value(parameter)
-        return self.values[parameter.name]
+        if self._on_declare is not None:
+            self._on_declare()
+        return self.values[parameter.name] if active else None
 
     def _given_value(self, parameter: Parameter) -> Value:
         if parameter.name in self._given:
@@ -214,13 +274,75 @@ class HyperParameters:
                 yield tuple(self._conditions)
 
 
+def _to_config(parameter: Parameter) -> dict[str, Any]:
+    """Returns a parameter as KerasTuner describes it."""
+    conditions = [
+        {"class_name": "Parent", "config": {"name": each.parent, "values": list(each.values)}}
+        for each in parameter.conditions
+    ]
+    config: dict[str, Any] = {"name": parameter.name, "conditions": conditions, **parameter.settings()}
+    if isinstance(parameter, Int | Float):
+        config |= {"step": parameter.step, "sampling": parameter.sampling}
+    if isinstance(parameter, Choice):
+        config["ordered"] = parameter.ordered
+    if not isinstance(parameter, Fixed):
+        config["default"] = parameter.default
+    return {"class_name": parameter.kind, "config": config}
+
+
+def _from_config(entry: Any) -> Parameter:
+    """Returns the parameter that KerasTuner, or `_to_config`, described."""
+    try:
+        kind, config = KINDS[entry["class_name"]], dict(entry["config"])
+        conditions = [
+            Condition(each["config"]["name"], tuple(each["config"]["values"])) for each in config.pop("conditions", ())
+        ]
+        return kind(config.pop("name"), conditions=conditions, **config)
+    except InputError:
+        raise
+    except (LookupError, TypeError) as error:
+        raise InputError(
+            f"a parameter reads {{'class_name': 'Int', 'config': {{'name': ..., ...}}}}, not {entry!r}"
+        ) from error
+
+
+def _from_object(found: Any) -> Parameter:
+    """Returns an object of KerasTuner's as a parameter."""
+    if not hasattr(found, "get_config"):
+        raise InputError(f"merge takes a HyperParameters or a list of parameters, and {found!r} is none")
+    return _from_config({"class_name": type(found).__name__, "config": found.get_config()})
+
+
 def _check_same(known: Parameter, again: Parameter) -> None:
     """Refuses a parameter declared again, in the same place, as something else."""
-    if type(known) is not type(again) or repr(known.settings()) != repr(again.settings()):
+    if type(known) is not type(again) or _meaning(known) != _meaning(again):
         raise InputError(
             f"{known.name!r} is declared twice, as {known!r} and as {again!r}: "
             "give the two different names, or the same bounds"
         )
+
+
+def _meaning(parameter: Parameter) -> str:
+    """Returns a parameter's settings, with those that may be left out."""
+    settings = {**parameter.settings(), "default": parameter.default}
+    if isinstance(parameter, Int) and parameter.sampling == "linear":
+        settings["step"] = parameter.step or 1
+    return repr(sorted(settings.items()))
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A call of the function in an earlier discovery that was the end of its process.
+
+    Attributes:
+        call: Which call it was, counted from 1. Calls come in the same order each time.
+        declared: How many declarations it made before.
+        reason: What happened, continuing a sentence that begins with the configuration: ``"is too large"``.
+    """
+
+    call: int
+    declared: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -231,11 +353,13 @@ class Discovery:
         space: All parameters found.
         calls: How often the function was called.
         warnings: What may be missing, for the user.
+        working: The values of the first call that ran to its end.
     """
 
     space: Space
     calls: int
     warnings: tuple[str, ...] = ()
+    working: Mapping[str, Value] = field(default_factory=dict)
 
 
 PROBES = 16
@@ -252,7 +376,11 @@ CONDITIONED = 1000
 """A condition is inferred only on a parent of up to so many values, since it lists them."""
 
 
-def discover(declare: Callable[[HyperParameters], object]) -> Discovery:
+def discover(
+    declare: Callable[[HyperParameters], object],
+    killed: Sequence[Killed] = (),
+    watch: Callable[[int, int], None] | None = None,
+) -> Discovery:
     """Finds the space of a function that asks a `HyperParameters` for its values.
 
     A branch may depend on any number of parameters, each having one of some values (``if a and b``, nested loops). What
@@ -260,14 +388,23 @@ def discover(declare: Callable[[HyperParameters], object]) -> Discovery:
 
     Args:
         declare: The function; what it returns is not looked at.
+        killed: The calls that ended earlier discoveries of the same function together with their process. They are
+            made up to the declaration that was their last, and what is known to be at fault is not called again.
+        watch: Called before each call with its number and 0, and after each declaration with the number of the call
+            and of the declarations in it so far.
 
     Raises:
-        InputError: It declares a parameter wrongly or twice, or with bounds that depend on too many values.
+        InputError: It declares a parameter wrongly or twice, or with bounds that depend on too many values, or no call
+            survives.
         Exception: What it raises at its default values.
     """
-    explorer = _Explorer(declare)
+    explorer = _Explorer(declare, killed, watch)
     space = explorer.explore()
-    return Discovery(space, explorer.calls, tuple(explorer.warnings))
+    return Discovery(space, explorer.calls, tuple(explorer.warnings), explorer.working)
+
+
+class _LastDeclaration(BaseException):
+    """Stops a call at the last declaration it survives; no `Exception`, so that the user's code lets it pass."""
 
 
 @dataclass(frozen=True)
@@ -279,12 +416,14 @@ class _Trace:
         chosen: Those values that are not the default: calls that have these in common are the same.
         active: The parameters active in it, by number.
         ended: Whether it ran to its end.
+        killed: How it ended its process in an earlier discovery, or None.
     """
 
     values: Configuration
     chosen: Configuration
     active: frozenset[int]
     ended: bool
+    killed: Killed | None = None
 
 
 class _Explorer:
@@ -293,10 +432,17 @@ class _Explorer:
     Parameters are known by their number, in the order in which they were first seen.
     """
 
-    def __init__(self, declare: Callable[[HyperParameters], object]) -> None:
+    def __init__(
+        self,
+        declare: Callable[[HyperParameters], object],
+        killed: Sequence[Killed] = (),
+        watch: Callable[[int, int], None] | None = None,
+    ) -> None:
         self.calls = 0
         self.warnings: list[str] = []
         self._declare = declare
+        self._killed = {each.call: each for each in killed}
+        self._watch = watch
         self._traces: list[_Trace] = []
         self._called: dict[frozenset[tuple[str, Value]], _Trace] = {}
         self._numbers: dict[Parameter, int] = {}
@@ -313,7 +459,7 @@ class _Explorer:
         space, quiet = self._space(), 0
         for _ in range(CALLS):
             calls = self.calls
-            self._call(space.sample(generator))
+            self._call(self._careful(space.sample(generator), generator))
             if self.calls > calls:
                 before, space = space, self._space()
                 quiet = quiet + 1 if space == before else 0
@@ -321,7 +467,13 @@ class _Explorer:
                 break
         if self.calls >= CALLS:
             self.warnings.append(f"the space was searched with {CALLS} calls and may hold more: use conditional_scope")
+        self._warn_of_killed()
         return space
+
+    @property
+    def working(self) -> Configuration:
+        """The values of the first call that ran to its end."""
+        return next((trace.values for trace in self._traces if trace.ended), {})
 
     def _space(self) -> Space:
         """Returns the space as far as it is known, after the calls that explain what is new in it."""
@@ -340,14 +492,20 @@ class _Explorer:
         What it raises is passed on only for the defaults, whose failure is a mistake.
         """
         given = frozenset(values.items())
-        if given in self._called or self.calls >= CALLS:
+        if given in self._called or self.calls >= CALLS or self._is_hopeless(values):
             return self._called.get(given)
         self.calls += 1
+        killed = self._killed.get(self.calls)
         hp = HyperParameters()
         hp._given = dict(values)
+        hp._on_declare = self._listener(killed)
         ended = True
         try:
-            self._declare(hp)
+            if killed is None or killed.declared:
+                self._declare(hp)
+            ended = killed is None
+        except _LastDeclaration:
+            ended = False
         except InputError as error:
             if not values:
                 raise
@@ -361,7 +519,7 @@ class _Explorer:
         active = [number for number in numbers if hp.is_active(self._parameters[number])]
         defaults = {self._parameters[number].name: self._parameters[number].default for number in active}
         chosen = {name: value for name, value in hp.values.items() if value != defaults[name]}
-        trace = _Trace(dict(hp.values), chosen, frozenset(active), ended)
+        trace = _Trace(dict(hp.values), chosen, frozenset(active), ended, killed)
         self._traces.append(trace)
         for same in (given, frozenset(chosen.items()), frozenset(hp.values.items())):
             self._called.setdefault(same, trace)
@@ -384,6 +542,9 @@ class _Explorer:
         while self._looked_at < len(self._traces):
             base = self._traces[self._looked_at]
             self._looked_at += 1
+            if base.killed:
+                self._vary_killed(base)
+                continue
             for number in [each for each in self._order if each in base.active and each not in self._varied]:
                 self._varied.add(number)
                 self._vary(base, self._parameters[number])
@@ -393,7 +554,7 @@ class _Explorer:
         active: dict[Value, frozenset[int]] = {}
         for value in self._values_to_try(parameter):
             trace = self._call(_changed(base, parameter, value))
-            if trace is not None:
+            if trace is not None and not trace.killed:
                 active[value] = trace.active
         if not isinstance(parameter, Int | Float) or parameter.count == math.inf:
             return
@@ -403,7 +564,7 @@ class _Explorer:
             middle = (low + high) // 2
             if low < middle and active[parameter.value(low)] != active[parameter.value(high)]:
                 trace = self._call(_changed(base, parameter, parameter.value(middle)))
-                if trace is not None:
+                if trace is not None and not trace.killed:
                     active[parameter.value(middle)] = trace.active
                     gaps += [(low, middle), (middle, high)]
 
@@ -412,6 +573,94 @@ class _Explorer:
             named = [value for each in self._parameters for value in _named(each, parameter)]
             return list(dict.fromkeys([parameter.default, parameter.min_value, _last(parameter), *named]))
         return [parameter.value(index) for index in range(int(parameter.count))]
+
+    # Calls that end their process
+
+    def _listener(self, killed: Killed | None) -> Callable[[], None]:
+        """Tells the watch of a call and of each declaration in it, and stops it where it was killed before."""
+        call, declared = self.calls, 0
+        if self._watch is not None:
+            self._watch(call, 0)
+
+        def on_declare() -> None:
+            nonlocal declared
+            declared += 1
+            if self._watch is not None:
+                self._watch(call, declared)
+            if killed is not None and declared >= killed.declared:
+                raise _LastDeclaration
+
+        return on_declare
+
+    def _vary_killed(self, base: _Trace) -> None:
+        """Looks for a call that survives, changing what was declared last first; others show more than this one."""
+        for number in [each for each in reversed(self._order) if each in base.active]:
+            if any(trace.ended for trace in self._traces):
+                return
+            self._vary(base, self._parameters[number])
+
+    def _fault(self, killed: _Trace) -> tuple[Configuration, Configuration]:
+        """Returns the values at fault for a killed call, and what these were in calls that ran to their end.
+
+        They are those in which it differs from the call most like it that ran to its end, and from the call most like
+        it that had these values and ran to its end all the same, and so on. Where no call ran to its end yet, they are
+        all its values.
+        """
+        fault: Configuration = {}
+        survived: Configuration = {}
+        alike = [trace.values for trace in self._traces if trace.ended]
+        while alike:
+            differences = [[name for name in killed.values if each.get(name) != killed.values[name]] for each in alike]
+            names, values = min(zip(differences, alike, strict=True), key=lambda pair: len(pair[0]))
+            if not names:
+                break
+            fault |= {name: killed.values[name] for name in names}
+            survived |= {name: values[name] for name in names if name in values}
+            alike = [each for each in alike if all(each.get(name) == value for name, value in fault.items())]
+        return fault or killed.values, survived
+
+    def _is_hopeless(self, values: Configuration) -> bool:
+        """Returns whether values are at fault for a killed call, or lie beyond those as seen from one that survived."""
+        return any(self._is_beyond(values, *self._fault(trace)) for trace in self._traces if trace.killed)
+
+    def _is_beyond(self, values: Configuration, fault: Configuration, survived: Configuration) -> bool:
+        defaults = {each.name: each.default for each in reversed(self._parameters)}
+        for name, limit in fault.items():
+            value, good = values.get(name, defaults[name]), survived.get(name)
+            if value == limit:
+                continue
+            if not (_is_number(value) and _is_number(limit) and _is_number(good)):
+                return False
+            if not (good < limit < value or good > limit > value):
+                return False
+        return bool(fault)
+
+    def _careful(self, values: Configuration, generator: np.random.Generator) -> Configuration:
+        """Returns the values with those that may be at fault for a killed call replaced by ones that survived."""
+        careful = dict(values)
+        for trace in self._traces:
+            for name in self._fault(trace)[0] if trace.killed else ():
+                survived = dict.fromkeys(
+                    each.values[name] for each in self._traces if each.ended and name in each.values
+                )
+                if survived and careful.get(name) not in survived:
+                    careful[name] = list(survived)[int(generator.integers(len(survived)))]
+        return careful
+
+    def _warn_of_killed(self) -> None:
+        faults: dict[str, str] = {}
+        for trace in self._traces:
+            if trace.killed:
+                fault, _ = self._fault(trace)
+                named = ", ".join(f"{name}={value!r}" for name, value in _blamed(fault, trace.values).items())
+                faults.setdefault(named or "the model", trace.killed.reason)
+        if faults and not any(trace.ended for trace in self._traces):
+            tried = "; ".join(f"{named} {reason}" for named, reason in faults.items())
+            raise InputError(f"no configuration of build(hp) was found that can be built: {tried}", key="resources")
+        self.warnings += [
+            f"{named} {reason}: trials with {'these together' if ', ' in named else 'it'} will fail"
+            for named, reason in faults.items()
+        ]
 
     # Explaining
 
@@ -503,6 +752,15 @@ class _Explorer:
             kept = [value for each in variants for value in _filled(each, values[name], without)]
             conditions.append(Condition(name, tuple(kept)))
         return conditions
+
+
+def _blamed(fault: Configuration, values: Configuration) -> Configuration:
+    """Returns what to name as the cause: one value where that is sure, else all values of the call."""
+    return fault if len(fault) == 1 else values
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked(parameters: Sequence[Parameter]) -> Space:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpcompss.errors import HpcompssError, InputError
-from hpcompss.loading import load_attribute
+from hpcompss.loading import import_notes, load_attribute
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, result_of
@@ -80,15 +80,15 @@ def evaluate_promoted(
     return outcome if trial is None else evaluate(function, trial.configuration, metric, stage)
 
 
-def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | None:
-    """Returns why a function cannot be had, as data, or None where it can.
+def check_function(function: Callable[..., Any] | str) -> HpcompssError | Failure | tuple[str, ...]:
+    """Returns why a function cannot be had, as data, or what the user should know of its module.
 
     Args:
         function: The function, or where it is.
     """
     try:
         found = load_attribute(function) if isinstance(function, str) else function
-        return None if callable(found) else InputError(f"{function} is no function", key="function")
+        return import_notes(function) if callable(found) else InputError(f"{function} is no function", key="function")
     except HpcompssError as error:
         return error
     except Exception as error:

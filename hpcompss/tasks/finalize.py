@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,18 @@ from typing import Any
 
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
-from hpcompss.tasks.train import REFIT, model_path, save_model
+from hpcompss.tasks.train import REFIT, model_path
+from hpcompss.training.callbacks import CurrentTrial
 from hpcompss.training.data import DataSet, load_data_once
 from hpcompss.training.ensemble import average
-from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel, scored
+from hpcompss.training.evidence import UNTRAINED
+from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.hypermodel import ModelBuilder
 from hpcompss.training.job import Job
+from hpcompss.training.kept import About, existing, load_model, read_about, save_model
+from hpcompss.training.rehearsal import refit_epochs
+from hpcompss.training.testing import Untestable, metrics_on_test
+from hpcompss.training.user_objects import user_objects
 from hpcompss.trial import Configuration, Failure, Trial
 
 __all__ = ["ENSEMBLE", "Scores", "finalize"]
@@ -34,6 +39,7 @@ class Scores:
         ensemble: Those of the ensemble, None where there is none.
         members: The trials whose models it averages.
         warnings: What the user should know.
+        reason: Why the model has no score although there is a test set; empty where it has one.
         files: What a worker without the study's folder has left for it, by path in there.
     """
 
@@ -42,6 +48,7 @@ class Scores:
     ensemble: dict[str, float] | None = None
     members: list[int] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    reason: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -67,92 +74,125 @@ def finalize(
         members: The trials whose own models, not refitted, are averaged into an ensemble; none for no ensemble.
     """
     try:
-        hypermodel, data = load_hypermodel(job), load_data_once(job.data)
-        own, refitted = None, None
-        if not refit or model_path(folder, number).exists():
-            with keras_session(job.seed + number) as keras:
-                own = _scored(
-                    keras, job, _kept_model(keras, job, hypermodel, data, folder, number, configuration), data
-                )
-        ensemble, used, notes = _ensemble(job, hypermodel, data, folder, members)
-        if refit:
-            refitted = _refit(job, hypermodel, data, folder, number, configuration, epoch)
-        metrics = own if refitted is None else refitted
-        return Scores(metrics or {}, own if refit else None, ensemble, used, notes)
+        job = job.with_configuration(configuration)
+        last = _LastTask(job, load_hypermodel(job), load_data_once(job.data), folder)
+        own: dict[str, float] | None = None
+        if existing(model_path(folder, number)) is not None:
+            own = last.score_kept(number, configuration)
+        elif not refit:
+            last.reason = f"the model of trial {number} was not kept; training.refit: true trains it anew"
+        ensemble, used = last.make_ensemble(members)
+        metrics = last.refit(number, configuration, epoch) if refit else own
+        warnings = tuple(dict.fromkeys(last.warnings))
+        return Scores(metrics or {}, own if refit else None, ensemble, used, warnings, last.reason)
     except Exception as error:
         return failure_of(error)
 
 
-def _refit(
-    job: Job,
-    hypermodel: ModelBuilder,
-    data: DataSet,
-    folder: Path,
-    number: int,
-    configuration: Configuration,
-    epoch: int | None,
-) -> dict[str, float]:
-    hp = HyperParameters(configuration)
-    with keras_session(job.seed + number) as keras:
-        model = build_model(keras, hypermodel, hp)
-        together = data.training_and_validation()
-        # A fit of the user's own that sets its epochs itself would be given them twice.
-        fit_model(keras, job, hypermodel, hp, model, together, None, epochs=epoch if job.epochs else None)
-        save_model(model, model_path(folder, number, REFIT))
-        return _scored(keras, job, model, data)
+class _LastTask:
+    """What scores models, with what the user should know of that.
 
+    Attributes:
+        reason: Why the latest model has no score.
+        warnings: What the user should know.
+    """
 
-def _ensemble(
-    job: Job, hypermodel: ModelBuilder, data: DataSet, folder: Path, members: Sequence[Trial]
-) -> tuple[dict[str, float] | None, list[int], tuple[str, ...]]:
-    """Returns the ensemble's metrics, its members, and what the user should know of it; it never ends the study."""
-    present = [trial for trial in members if model_path(folder, trial.number).exists()]
-    absent = [trial.number for trial in members if trial not in present]
-    notes = [f"the ensemble lacks trial {each}, whose model was not kept" for each in absent]
-    if members and len(present) < 2:
-        notes.append(f"there is no ensemble, for which two models are needed, not {len(present)}")
-    if len(present) < 2:
-        return None, [], tuple(notes)
-    try:
-        with keras_session(job.seed) as keras:
-            models = [
-                _kept_model(keras, job, hypermodel, data, folder, trial.number, trial.configuration)
-                for trial in present
-            ]
-            names = [f"trial_{trial.number}" for trial in present]
-            ensemble = average(keras, models, names, data.train.x)
-            scores = _scored(keras, job, ensemble, data)
-            save_model(ensemble, folder / ENSEMBLE)
-        return scores, [trial.number for trial in present], tuple(notes)
-    except Exception as error:
-        return None, [], (*notes, f"the ensemble could not be made: {failure_of(error).reason}")
+    def __init__(self, job: Job, hypermodel: ModelBuilder, data: DataSet, folder: Path) -> None:
+        self._job = job
+        self._hypermodel = hypermodel
+        self._data = data
+        self._folder = folder
+        self.reason = ""
+        self.warnings: list[str] = []
 
+    def score_kept(self, number: int, configuration: Configuration) -> dict[str, float]:
+        """Returns the score of the model that a trial has kept."""
+        if self._data.test is None:
+            return {}
+        with keras_session(self._job.seed + number) as keras:
+            model, about = self._kept(keras, number, configuration)
+            return self._score(keras, model, configuration, about)
 
-def _kept_model(
-    keras: Any,
-    job: Job,
-    hypermodel: ModelBuilder,
-    data: DataSet,
-    folder: Path,
-    number: int,
-    configuration: Configuration,
-) -> Any:
-    """Returns the model of a trial, built anew, with the weights that were kept."""
-    if not model_path(folder, number).exists():
-        raise InputError(f"the model of trial {number} was not kept; training.refit: true trains it anew")
-    model = build_model(keras, hypermodel, HyperParameters(configuration))
-    # Weights alone: a model with the user's own layers loads only where those are registered.
-    model(data.train.x[:1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the optimizer's state is left out
-        model.load_weights(model_path(folder, number))
-    return model
+    def refit(self, number: int, configuration: Configuration, epoch: int | None) -> dict[str, float]:
+        """Trains the model anew, keeps it, and returns its score."""
+        job, hp = self._job, HyperParameters(configuration)
+        epochs = refit_epochs(job, self._hypermodel, self._data, configuration, epoch)
+        trial = CurrentTrial.of(self._folder, number, configuration, REFIT)
+        with keras_session(job.seed + number) as keras:
+            data = self._data.open()
+            model = build_model(keras, self._hypermodel, hp)
+            together = data.training_and_validation()
+            curves = fit_model(
+                *(keras, job, self._hypermodel, hp, model, together, None),
+                epochs=epochs,
+                trial=trial,
+                refit="training.refit",
+            )
+            if curves.model is None or curves.evidence is None:
+                raise InputError(f"it cannot be trained anew: {next(iter(hp.warnings), UNTRAINED)}")
+            prepared = curves.evidence.prepares_data(curves.model, together, None)
+            about = About(curves.evidence.inputs_of(curves.model), prepared, data.test is not None)
+            path = model_path(self._folder, number, REFIT)
+            note = save_model(keras, self._hypermodel, curves.model, path, configuration, about)
+            self.warnings += [f"of the model that was trained anew, {note}"] if note else []
+            return self._score(keras, curves.model, configuration, about)
 
+    def make_ensemble(self, members: Sequence[Trial]) -> tuple[dict[str, float] | None, list[int]]:
+        """Returns the ensemble's metrics and its members; whatever goes wrong is a warning alone."""
+        reason = self.reason
+        present = [trial for trial in members if existing(model_path(self._folder, trial.number)) is not None]
+        absent = [trial.number for trial in members if trial not in present]
+        self.warnings += [f"the ensemble lacks trial {each}, whose model was not kept" for each in absent]
+        if members and len(present) < 2:
+            self.warnings.append(f"there is no ensemble, for which two models are needed, not {len(present)}")
+        if len(present) < 2:
+            return None, []
+        try:
+            with keras_session(self._job.seed) as keras:
+                kept = [self._kept(keras, trial.number, trial.configuration) for trial in present]
+                models, (about, *_) = [model for model, _ in kept], [about for _, about in kept]
+                names = [f"trial_{trial.number}" for trial in present]
+                ensemble = average(keras, models, names, user_objects(self._hypermodel), about.inputs)
+                scores = self._score(keras, ensemble, present[0].configuration, about)
+                if self.reason and self.reason != reason:
+                    self.warnings.append(f"the ensemble is not scored on the test set: {self.reason}")
+                self._save_ensemble(keras, ensemble, about)
+            return scores, [trial.number for trial in present]
+        except Exception as error:
+            self.warnings.append(f"the ensemble could not be made: {failure_of(error).reason}")
+            return None, []
+        finally:
+            self.reason = reason
 
-def _scored(keras: Any, job: Job, model: Any, data: DataSet) -> dict[str, float]:
-    """Returns the metrics of a model on the test set, empty where there is none."""
-    if data.test is None:
-        return {}
-    if not model.compiled:
-        raise InputError("build(hp) does not compile the model, so no metrics are known to test it by")
-    return scored(keras, model, data.test, job.batch_size)
+    def _save_ensemble(self, keras: Any, ensemble: Any, about: About) -> None:
+        path = self._folder / ENSEMBLE
+        try:
+            save_model(keras, self._hypermodel, ensemble, path, None, about)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            self.warnings.append(
+                f"the ensemble has no file of its own ({failure_of(error).reason}): Study.ensemble_model() makes it of "
+                "its members' models"
+            )
+
+    def _kept(self, keras: Any, number: int, configuration: Configuration) -> tuple[Any, About]:
+        """Returns the model of a trial, and what its file says of it."""
+        path = existing(model_path(self._folder, number))
+        if path is None:
+            raise InputError(f"the model of trial {number} was not kept")
+        return load_model(keras, self._hypermodel, path, configuration), read_about(path)
+
+    def _score(self, keras: Any, model: Any, configuration: Configuration, about: About) -> dict[str, float]:
+        """Returns the metrics of a model on the test set, empty where there is none, or where they cannot be had."""
+        self.reason = ""
+        test = self._data.open().test
+        if test is None:
+            return {}
+        hp = HyperParameters(configuration)
+        try:
+            metrics, note = metrics_on_test(keras, self._job, self._hypermodel, hp, model, test, about)
+        except Untestable as error:
+            self.reason = str(error)
+            return {}
+        self.warnings += [note] if note else []
+        return metrics

@@ -6,7 +6,6 @@ the standard deviation of the best trial's folds. It is then not trained on the 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from hpcompss.tasks.reduce import result_from
 from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.tasks.train import is_wanted, model_path, train
 from hpcompss.training.job import Job
-from hpcompss.trial import Configuration, Failure, Result, Stage, Trial, fold_name
+from hpcompss.training.kept import move_model, remove_model
+from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, Trial, fold_name
 
 __all__ = [
     "is_beaten",
@@ -200,6 +200,8 @@ def reduce_folds_suggested(
 
 
 def _named(job: Job, fold: int, failure: Failure) -> Failure:
+    if failure.kind is FailureKind.INFEASIBLE:
+        return failure  # whatever the fold
     return dataclasses.replace(failure, reason=f"{job.kind} {fold + 1}: {failure.reason}")
 
 
@@ -223,6 +225,7 @@ def _merged(job: Job, results: Sequence[Result]) -> Result:
         warnings=tuple(dict.fromkeys(warning for each in results for warning in each.warnings)),
         budget=max(budgets, default=None),
         ended=all(each.ended for each in results),
+        violation=max(each.violation for each in results),
     )
 
 
@@ -253,11 +256,9 @@ def _keep_model(job: Job, number: int, folder: Path | None, values: Sequence[flo
         return
     paths = [model_path(folder, number, dataclasses.replace(job, fold=fold).part) for fold in range(job.parts)]
     sign = -1 if job.direction == "maximize" else 1
-    if not values:
-        paths.append(model_path(folder, number))  # that of an earlier stage
+    remove_model(model_path(folder, number))  # that of an earlier stage
     for fold in sorted(range(len(values)), key=lambda fold: sign * values[fold]):
-        with contextlib.suppress(FileNotFoundError):
-            paths[fold].replace(model_path(folder, number))
+        if move_model(paths[fold], model_path(folder, number)):
             break
     for path in paths:
-        path.unlink(missing_ok=True)
+        remove_model(path)

@@ -13,7 +13,7 @@ from hpcompss.fidelity.base import Standing, ranked
 from hpcompss.objectives import Objective, point_of
 from hpcompss.tasks.reduce import result_from
 from hpcompss.training.checkpoint import FOLDER as CHECKPOINTS
-from hpcompss.trial import Failure, Result, Trial, TrialState
+from hpcompss.trial import Failure, Result, Trial, state_of
 
 __all__ = ["at_place", "promote", "record_promoted"]
 
@@ -100,5 +100,4 @@ def record_promoted(
     trial = promoted[place]
     result = constrained(result_from(outcome), constraints, also)
     result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
-    reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
-    return Trial(trial.number, trial.configuration, reached, result)
+    return Trial(trial.number, trial.configuration, state_of(result), result)

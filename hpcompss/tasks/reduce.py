@@ -6,7 +6,7 @@ import dataclasses
 
 from hpcompss.constraints import constrained
 from hpcompss.tasks.suggest import EXHAUSTED, SearchState
-from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState
+from hpcompss.trial import Failure, FailureKind, Result, Trial, TrialState, state_of
 
 __all__ = ["reduce_trial", "result_from"]
 
@@ -25,8 +25,7 @@ def reduce_trial(state: SearchState | Failure, outcome: object, budget: float | 
         return Trial(state.number, {}, TrialState.FAILED, Result(None, failure=EXHAUSTED))
     result = constrained(result_from(outcome), state.history.constraints, state.history.also)
     result = result if result.budget is not None else dataclasses.replace(result, budget=budget)
-    reached = TrialState.FAILED if result.value is None else TrialState.COMPLETE
-    return Trial(state.number, state.configuration, reached, result)
+    return Trial(state.number, state.configuration, state_of(result), result)
 
 
 def result_from(outcome: object, seconds: float = 0.0) -> Result:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcompss.constraints import total_violation
-from hpcompss.drafts import whole
 from hpcompss.objectives import point_of
 from hpcompss.pareto import Point, dominates
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import SearchState, suggestion
+from hpcompss.training.callbacks import CurrentTrial
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
 from hpcompss.training.fitting import (
     build_model,
@@ -26,14 +27,15 @@ from hpcompss.training.fitting import (
     keras_session,
     load_hypermodel,
 )
+from hpcompss.training.hypermodel import ModelBuilder
 from hpcompss.training.job import INFERENCE, PARAMETERS, Job
+from hpcompss.training.kept import KERAS, About, remove_model, save_model
 from hpcompss.trial import Configuration, Failure, FailureKind, Result, Stage, Trial, is_better
 
 __all__ = [
     "REFIT",
     "is_wanted",
     "model_path",
-    "save_model",
     "train",
     "train_promoted",
     "train_suggested",
@@ -47,14 +49,14 @@ WHOLE = Stage()
 
 
 def model_path(folder: Path, number: int, part: str = "") -> Path:
-    """Returns where a trial's model is kept until it is known not to be the best.
+    """Returns where a trial's model is kept until it is known not to be the best: whole, or as weights beside it.
 
     Args:
         folder: The study's.
         number: The trial's.
         part: What the model is of, where it is not the trial's own: ``fold-1``, ``repeat-1``, ``refit``.
     """
-    return folder / "models" / f"trial-{number}{part and f'-{part}'}.keras"
+    return folder / "models" / f"trial-{number}{part and f'-{part}'}{KERAS}"
 
 
 def train(
@@ -82,6 +84,7 @@ def train(
     """
     begun = time.perf_counter()
     try:
+        job = job.with_configuration(configuration)
         result = _train(job, number, configuration, folder, to_beat, stage, front)
     except Exception as error:
         result = Result(None, failure=failure_of(error))
@@ -167,21 +170,27 @@ def _train_from(
     if stage.keeps and folder is not None and epochs is not None:
         keep = checkpoint_path(folder, number, epochs, job.part)
     hp = HyperParameters(configuration)
-    with keras_session(job.seed_of(number)) as keras:
+    with _folder_or_temporary(folder) as place, keras_session(job.seed_of(number)) as keras:
         data = data.open()
         training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
+        if (oversized := job.oversized(model, None if training.is_stream else training.x)) is not None:
+            return oversized
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, data.validation),
             epochs=stage.epochs,
             exact=stage.epochs is not None,
             checkpoint=checkpoint,
             keep=keep,
+            trial=CurrentTrial.of(place, number, configuration, job.part),
         )
         warnings = tuple(dict.fromkeys(hp.warnings))
-        metrics = {**_size(model), **curves.metrics}
+        trained = model if curves.model is None else curves.model
+        inputs = None if curves.evidence is None else curves.evidence.inputs_of(trained)
+        metrics = {**_size(trained), **curves.metrics}
         if job.times_inference:
-            metrics[INFERENCE] = inference_milliseconds(model, (data.validation or data.train).x[:1])
+            sample = (data.validation or data.train).batch(1).take(slice(1))  # a stream's batch has more rows
+            metrics[INFERENCE] = inference_milliseconds(keras, trained, sample.x, inputs)
         result = Result(
             curves.value,
             metrics,
@@ -193,16 +202,42 @@ def _train_from(
         if not math.isfinite(curves.value):
             failure = Failure(FailureKind.NOT_FINITE, f"{job.metric} is {curves.value} after training")
             return dataclasses.replace(result, value=None, epoch=None, failure=failure, warnings=warnings)
-        if folder is not None and is_wanted(job, curves.value, metrics, to_beat, front):
-            try:
-                save_model(model, model_path(folder, number, job.part))
-            except Exception as error:
-                # The figures are right all the same, and KerasTuner's models need not be able to be saved.
-                warnings += (f"its model could not be saved: {failure_of(error).reason}",)
-        elif folder is not None:
-            # What it was at an earlier stage is not the model of this result.
-            model_path(folder, number, job.part).unlink(missing_ok=True)
+        if folder is not None:
+            path = model_path(folder, number, job.part)
+            if curves.model is not None and is_wanted(job, curves.value, metrics, to_beat, front):
+                prepared = curves.evidence is not None and curves.evidence.prepares_data(
+                    trained, training, data.validation
+                )
+                about = About(inputs, prepared, data.test is not None)
+                warnings += _kept(keras, hypermodel, trained, path, configuration, about)
+            elif path.parent.is_dir():
+                # What it was at an earlier stage is not the model of this result.
+                remove_model(path)
     return dataclasses.replace(result, warnings=warnings)
+
+
+@contextlib.contextmanager
+def _folder_or_temporary(folder: Path | None) -> Iterator[Path]:
+    """Gives the study's folder; where there is none, one that is removed at the end."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="hpcompss-") as name:
+        yield Path(name)
+
+
+def _kept(
+    keras: Any, hypermodel: ModelBuilder, model: Any, path: Path, configuration: Configuration, about: About
+) -> tuple[str, ...]:
+    """Keeps a model, and returns what the user should know of that."""
+    try:
+        note = save_model(keras, hypermodel, model, path, configuration, about)
+        return (note,) if note else ()
+    except Exception as error:
+        # The figures are right all the same, and KerasTuner's models need not be able to be saved.
+        with contextlib.suppress(OSError):
+            remove_model(path)
+        return (f"its model could not be saved: {failure_of(error).reason}",)
 
 
 def is_wanted(
@@ -232,10 +267,3 @@ def _size(model: Any) -> dict[str, float]:
     with contextlib.suppress(ValueError):
         return {PARAMETERS: float(model.count_params())}
     return {}
-
-
-def save_model(model: Any, path: Path) -> None:
-    """Writes a ``.keras`` file that is there whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    with whole(path) as draft:
-        model.save(draft)

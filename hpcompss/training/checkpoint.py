@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcompss.drafts import whole
+from hpcompss.training.backends import generators
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -206,7 +207,7 @@ def _assign(variables: Sequence[Any], arrays: Sequence[Array], owner: str) -> No
 
 
 def put_random_states(checkpoint: Checkpoint, keras: Any) -> None:
-    """Takes the states of the generators that are not the model's own: Python's, NumPy's, Keras's and TensorFlow's.
+    """Takes the states of the generators that are not the model's own: Python's, NumPy's, Keras's and its backend's.
 
     What TensorFlow's stateful operations would draw next (``tf.random.normal``, without a generator) nobody can tell.
     """
@@ -217,8 +218,8 @@ def put_random_states(checkpoint: Checkpoint, keras: Any) -> None:
     checkpoint.arrays["random/python"] = np.array(words, np.uint32)
     checkpoint.arrays["random/numpy"] = np.asarray(keys)
     checkpoint.plain["random"] = {"python": [version, gauss], "numpy": rest}
-    for name, state in _generators(keras).items():
-        checkpoint.arrays[f"random/{name}"] = _values([state])[0]
+    for name, generator in generators(keras).items():
+        checkpoint.arrays[f"random/{name}"] = generator.read()
 
 
 def give_random_states(checkpoint: Checkpoint, keras: Any) -> None:
@@ -227,27 +228,12 @@ def give_random_states(checkpoint: Checkpoint, keras: Any) -> None:
 
     if "random/keras" in checkpoint.arrays:
         keras.random.uniform(())  # which makes the generator of Keras's functions, if need be
-    for name, state in _generators(keras).items():
+    for name, generator in generators(keras).items():
         if f"random/{name}" in checkpoint.arrays:
-            state.assign(checkpoint.arrays[f"random/{name}"])
+            generator.write(checkpoint.arrays[f"random/{name}"])
     version, gauss = checkpoint.plain["random"]["python"]
     random.setstate((version, tuple(checkpoint.arrays["random/python"].tolist()), gauss))
     np.random.set_state(("MT19937", checkpoint.arrays["random/numpy"], *checkpoint.plain["random"]["numpy"]))
-
-
-def _generators(keras: Any) -> dict[str, Any]:
-    """Returns the states of those generators of which a process has one at most."""
-    # Not asked for where there is none yet, for making it draws from Python's.
-    from keras.src.backend.common.global_state import get_global_attribute
-
-    generator = get_global_attribute("global_seed_generator")
-    states = {} if generator is None else {"keras": generator.state}
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        with contextlib.suppress(RuntimeError):  # there is none, and TensorFlow is to be deterministic
-            states["tensorflow"] = tensorflow.random.get_global_generator().state
-    return states
 
 
 # The user's callbacks

@@ -8,18 +8,20 @@ import functools
 import gc
 import inspect
 import math
-import os
 import statistics
 import sys
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpcompss import progress
-from hpcompss.errors import HpcompssError, InputError, MissingExtraError, nearest
+from hpcompss.errors import InputError, nearest
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
+from hpcompss.training.backends import check_backend, import_keras
+from hpcompss.training.callbacks import CurrentTrial, made_callbacks, place_callback, reading_placed, replaced
 from hpcompss.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -33,15 +35,21 @@ from hpcompss.training.checkpoint import (
     write_checkpoint,
 )
 from hpcompss.training.data import Examples
+from hpcompss.training.evidence import Evidence, input_specification
+from hpcompss.training.feeding import feed, feed_evaluation
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
-from hpcompss.training.job import Job
+from hpcompss.training.job import INFERENCE, Job
+from hpcompss.training.kept import example_inputs, reset_metrics
+from hpcompss.training.signature import FitSignature, repeated_argument
+from hpcompss.training.user_objects import shared_layers
 from hpcompss.trial import Failure, is_better
 
 __all__ = [
     "Curves",
     "build_model",
-    "declare_all",
     "fit_model",
+    "fixed_batch_size",
+    "hypermodel_of",
     "inference_milliseconds",
     "keras_session",
     "load_hypermodel",
@@ -87,19 +95,7 @@ def _gradients() -> dict[str, Any]:
 
 @functools.cache
 def _import_keras() -> Any:
-    try:
-        import keras
-    except ImportError as error:
-        raise MissingExtraError(getattr(error, "name", None) or "keras", "tensorflow", "training a model") from error
-    threads = os.environ.get("HPCOMPSS_THREADS")
-    if threads and keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        # One pool of n threads, and one that hands it work: more would oversubscribe the slot. It is too late for that
-        # where what the user passed has started TensorFlow already; it then follows the environment.
-        with contextlib.suppress(RuntimeError):
-            tensorflow.config.threading.set_intra_op_parallelism_threads(int(threads))
-            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+    keras = import_keras()
     # Keras collects garbage at the end of each session: 0.3 s while it looks at all that was imported, else 0.02 s.
     gc.collect()
     gc.freeze()
@@ -108,11 +104,19 @@ def _import_keras() -> Any:
 
 def load_hypermodel(job: Job) -> ModelBuilder:
     """Returns the user's model family. Raises what importing its module raises."""
+    return hypermodel_of(job.model, job.backend)
+
+
+def hypermodel_of(model: Any, backend: str | None = None) -> ModelBuilder:
+    """Returns the model family that ``file.py:build`` names or a Python object is; see `load_hypermodel`."""
     # First of all: the user's module may start TensorFlow, whose threads are then as they are.
-    _import_keras()
-    if isinstance(job.model, str):
-        return as_hypermodel(load_attribute(job.model), job.model)
-    return as_hypermodel(job.model, getattr(job.model, "__qualname__", "model"))
+    keras = _import_keras()
+    if isinstance(model, str):
+        found = load_attribute(model)
+        check_backend(keras, backend)
+        return as_hypermodel(found, model)
+    check_backend(keras, backend)
+    return as_hypermodel(model, getattr(model, "__qualname__", "model"))
 
 
 def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> Any:
@@ -121,12 +125,27 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
     Raises:
         InputError: ``build`` returns anything else.
     """
+    _restore_shared_layers(keras, hypermodel)
     model = hypermodel.build(hp)
     if not isinstance(model, keras.Model):
         raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
     if not model.compiled and not overrides_fit(hypermodel):
         raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
+    reset_metrics(keras, model)  # a metric that the user's module holds still has what it has seen of the last model
     return model
+
+
+def _restore_shared_layers(keras: Any, hypermodel: ModelBuilder) -> None:
+    """Gives layers that the user's module holds, a base model say, the weights they had before the first trial."""
+    for layer in shared_layers(keras, hypermodel):
+        if layer not in _SHARED:
+            _SHARED[layer] = layer.get_weights() if layer.built else None
+        elif (weights := _SHARED[layer]) is not None:
+            layer.set_weights(weights)
+
+
+_SHARED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""The layers that users' modules hold, with their first weights; None of one that had none yet."""
 
 
 class Curves:
@@ -138,6 +157,9 @@ class Curves:
         value: The objective, NaN where there is none.
         since: How many of the epochs were those of earlier stages.
         ended: Whether the training was ended before its last epoch, or would have been had there been another.
+        phases: How many calls of ``model.fit`` have begun.
+        model: The model that the figures are of, or None where that is not known or was not trained.
+        evidence: What was seen of the training, or None before it.
     """
 
     def __init__(self, job: Job) -> None:
@@ -147,10 +169,20 @@ class Curves:
         self.value = math.nan
         self.since = 0
         self.ended = False
+        self.model: Any = None
+        self.evidence: Evidence | None = None
+        self._source: Any = None
         self._final: dict[str, float] = {}
         self._weights: Any = None
         self._to_beat: float | None = None
         self._waited = 0
+        self.phases = 0
+
+    def begin(self) -> None:
+        """Begins a phase: a call of ``model.fit``, in each of which early stopping counts anew."""
+        self.phases += 1
+        if self.phases > 1:
+            self._to_beat, self._waited, self.ended = None, 0, False
 
     def add(self, logs: Mapping[str, Any], model: Any = None) -> None:
         """Takes in an epoch's metrics and keeps the model's weights where it is the best so far."""
@@ -165,7 +197,7 @@ class Curves:
             self.epoch, self.value = self.epochs, value
         elif math.isfinite(value) and (self.epoch is None or is_better(value, self.value, self._job.direction)):
             self.epoch, self.value = self.epochs, value
-            self._weights = None if model is None else model.get_weights()
+            self._source, self._weights = model, None if model is None else model.get_weights()
 
     def _wait(self, value: float) -> None:
         """Counts the epochs since one that was clearly better than those before, for early stopping."""
@@ -204,6 +236,10 @@ class Curves:
         if self._job.metric in figures and figures[self._job.metric] not in (self.value, self._best_of_stage):
             self.epoch, self.value, self._weights = None, figures[self._job.metric], None
 
+    def forget(self) -> None:
+        """Drops all epochs: they are those of another model than the one that is kept."""
+        self.values, self.epoch, self.value, self.since, self._weights = {}, None, math.nan, 0, None
+
     @property
     def _best_of_stage(self) -> float:
         best = Curves(self._job)
@@ -224,13 +260,14 @@ class Curves:
             setattr(self, name, value)
         self.since = self.epochs
         self._weights = checkpoint.group("best") or (model.get_weights() if self.epoch == self.epochs else None)
+        self._source = model
         if self._job.epoch == "last":
             self._weights = None
 
-    def restore(self, model: Any) -> None:
-        """Gives the model the weights of the epoch that counts."""
+    def restore(self) -> None:
+        """Gives the model that was trained the weights of the epoch that counts."""
         if self._weights is not None:
-            model.set_weights(self._weights)
+            self._source.set_weights(self._weights)
             self._weights = None
 
     @property
@@ -272,12 +309,14 @@ def _recorder(
         def __init__(self) -> None:
             super().__init__()
             self.numbers: list[int] = []
+            self.models: list[Any] = []
             self.others: list[Any] = []
             self.data: Any = None
             self.iterators = 0
             self.restored = False
 
         def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+            curves.begin()
             if checkpoint is None:
                 return
             try:
@@ -301,6 +340,8 @@ def _recorder(
             progress.publish(**{**figures, "epoch": epoch + 1, "epochs": total})
             if self.model is None:
                 return
+            if not any(each is self.model for each in self.models):
+                self.models.append(self.model)
             if math.isnan(figures.get("loss", 0.0)) or curves.exhausted:
                 self.model.stop_training = True
             curves.ended = bool(getattr(self.model, "stop_training", False))
@@ -344,6 +385,8 @@ def fit_model(
     exact: bool = False,
     checkpoint: Checkpoint | None = None,
     keep: Path | None = None,
+    trial: CurrentTrial | None = None,
+    refit: str | None = None,
 ) -> Curves:
     """Trains a model with the user's ``fit`` and returns its curves, the weights being those that count.
 
@@ -354,39 +397,57 @@ def fit_model(
         hp: Hands out the configuration.
         model: What ``build`` returned.
         training: What to learn from.
-        validation: What to judge by, or None for a refit, which keeps the last weights and has no objective.
+        validation: What to judge by, or None where the training alone does that.
         epochs: In place of the job's.
         exact: Whether these epochs are a stage's, no more and no fewer; the user's ``fit`` is then given its
             ``initial_epoch``, too.
         checkpoint: What to go on from, or None to begin.
         keep: Where to write the state after the last epoch, from which another stage can go on, or None for nowhere.
+        trial: What the user's callbacks are made for, or None where there are none.
+        refit: The setting that asks for a refit, which keeps the last weights and has no objective; else None.
 
     Raises:
         InputError: The training does not report the objective, or the user's ``fit`` does not heed a stage's epochs.
         CheckpointError: The checkpoint does not fit the model.
     """
-    curves = Curves(job if validation is not None else dataclasses.replace(job, epoch="last", early_stopping=None))
-    arguments = _arguments(job, validation, epochs)
+    curves = Curves(dataclasses.replace(job, epoch="last", early_stopping=None) if refit else job)
+    stated = _stated(job, epochs)
     if exact:
-        arguments["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
+        stated["initial_epoch"] = 0 if checkpoint is None else checkpoint.epoch
     writer = None if keep is None else functools.partial(_keep, keep, hp)
-    recorder = _recorder(keras, curves, arguments.get("epochs"), checkpoint, writer)
-    with _watched(keras, recorder), _stage_errors(exact):
-        outcome = hypermodel.fit(hp, model, *training.arguments, callbacks=[recorder], **training.options, **arguments)
-    if validation is None:
+    recorder = _recorder(keras, curves, stated.get("epochs"), checkpoint, writer)
+    own = [] if trial is None else made_callbacks(job.callbacks, hp, trial)
+    offered: dict[str, Any] = {"callbacks": [*own, recorder]}
+    if validation is not None:
+        offered["validation_data"] = validation.as_validation
+    curves.evidence = evidence = Evidence(keras, model, overrides_fit(hypermodel))
+    with _argument_errors(hypermodel, exact, stated, offered) as signature, _placing(keras, hypermodel, trial) as place:
+        arguments, options = signature.arguments(training, stated, offered, refit)
+        with _watched(keras, recorder, place, evidence):
+            outcome = hypermodel.fit(hp, model, *arguments, **options)
+    is_model_alone = isinstance(outcome, keras.Model)
+    outcome, curves.model, reason = evidence.settle(outcome, recorder.models)
+    if reason:
+        hp.warnings.append(reason)
+    if refit:
         return curves
     if exact:
-        _check_epochs(recorder, curves, range(arguments["initial_epoch"], arguments["epochs"]))
+        _check_epochs(recorder, curves, range(stated["initial_epoch"], stated["epochs"]))
+    if curves.model is not None and recorder.models and not evidence.is_among(curves.model, recorder.models):
+        curves.forget()
     told = bool(curves.values)
+    if is_model_alone and curves.model is not None and not told:
+        figures = scored(keras, curves.model, validation or training, job.batch_size)
+        outcome = {name if validation is None else f"val_{name}": value for name, value in figures.items()}
     _read_outcome(keras, outcome, curves)
     if job.metric not in curves.metrics:
         raise unknown_metric(job.metric, curves.metrics)
-    if not told and curves.epoch not in (None, curves.epochs):
+    if not told and curves.model is not None and curves.epoch not in (None, curves.epochs):
         hp.warnings.append(
             "fit(hp, model, ...) does not pass its callbacks on to model.fit: the model kept is that of the last "
             f"epoch, not of epoch {curves.epoch}, which counts"
         )
-    curves.restore(model)
+    curves.restore()
     return curves
 
 
@@ -405,14 +466,43 @@ HEED = (
 
 
 @contextlib.contextmanager
-def _stage_errors(exact: bool) -> Iterator[None]:
-    """Says of a ``fit`` that takes no ``initial_epoch``, or sets its ``epochs`` itself, what it must do."""
+def _argument_errors(
+    hypermodel: ModelBuilder, exact: bool, stated: Mapping[str, Any], offered: Mapping[str, Any]
+) -> Iterator[FitSignature]:
+    """Gives the parameters of the user's ``fit``, and says what it must do where arguments do not fit them.
+
+    A stage's ``fit`` must take ``initial_epoch`` and must not set its ``epochs`` itself.
+    """
+    signature = FitSignature(hypermodel.fit)
     try:
-        yield
+        yield signature
+    except InputError as error:
+        if exact and error.key in ("training.epochs", "fidelity"):
+            raise InputError(f"{HEED} ({error.message})", key="model") from error
+        raise
     except TypeError as error:
+        repeated = repeated_argument(error, signature.text, stated, offered)
         if exact and any(f"argument '{name}'" in str(error) for name in ("epochs", "initial_epoch")):
             raise InputError(f"{HEED} ({error})", key="model") from error
+        if repeated is not None:
+            raise repeated from error
         raise
+
+
+@contextlib.contextmanager
+def _placing(keras: Any, hypermodel: ModelBuilder, trial: CurrentTrial | None) -> Iterator[Callable[[Any], None]]:
+    """Gives what puts the trial's name into the paths of a callback, where there is a trial."""
+    if trial is None:
+        yield lambda callback: None
+        return
+    namespace = getattr(inspect.unwrap(hypermodel.fit), "__globals__", {})
+    with reading_placed(keras, trial, namespace if overrides_fit(hypermodel) else {}) as placed:
+
+        def place(callback: Any) -> None:
+            place_callback(keras, callback, trial)
+            placed.append(callback)
+
+        yield place
 
 
 def _check_epochs(recorder: Any, curves: Curves, asked: range) -> None:
@@ -429,28 +519,19 @@ def unknown_metric(metric: str, reported: Collection[str]) -> InputError:
     return InputError(f"the training reports no number {metric!r}; {hint}", key="objective.metric")
 
 
-def _arguments(job: Job, validation: Examples | None, epochs: int | None = None) -> dict[str, Any]:
-    """Returns what ``fit`` is given beside the training data: only what is stated, since the user may give the rest."""
-    stated = {
-        "epochs": epochs or job.epochs,
-        "batch_size": job.batch_size,
-        "validation_data": validation and validation.as_validation,
-    }
+def _stated(job: Job, epochs: int | None = None) -> dict[str, Any]:
+    """Returns the arguments of ``fit`` that the workflow states; the user's ``fit`` may set the others itself."""
+    stated = {"epochs": epochs or job.epochs, "batch_size": job.batch_size, **job.fit}
     return {name: value for name, value in stated.items() if value is not None}
 
 
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+def _watched(
+    keras: Any, recorder: Any, place: Callable[[Any], None], evidence: Evidence
+) -> contextlib.AbstractContextManager[None]:
+    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks.
 
-
-def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[None]:
-    """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks."""
+    ``place`` is called with each of the other callbacks, ``evidence`` is told of each call.
+    """
     fit = keras.Model.fit
     signature = inspect.signature(fit)
 
@@ -458,9 +539,14 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
     def watched(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.arguments.setdefault("verbose", 0)
+        evidence.add_call(given.arguments)
         callbacks: Any = given.arguments.get("callbacks")
         is_list = isinstance(callbacks, keras.callbacks.CallbackList)
         ordered = callbacks.callbacks if is_list else keras.tree.flatten(callbacks)
+        for each in ordered:
+            if each is not recorder:
+                place(each)
+        feed(keras, given.arguments)
         if not any(each is recorder for each in ordered):
             return fit(*given.args, **given.kwargs)
         ordered.remove(recorder)
@@ -472,7 +558,7 @@ def _watched(keras: Any, recorder: Any) -> contextlib.AbstractContextManager[Non
         with _counted_iterators(recorder):
             return fit(*given.args, **given.kwargs)
 
-    return _replaced(keras.Model, "fit", watched)
+    return replaced(keras.Model, "fit", watched)
 
 
 @contextlib.contextmanager
@@ -488,7 +574,7 @@ def _counted_iterators(recorder: Any) -> Iterator[None]:
         recorder.iterators += data is recorder.data
         return make(data)
 
-    with _replaced(tensorflow.data.Dataset, "__iter__", counted):
+    with replaced(tensorflow.data.Dataset, "__iter__", counted):
         yield
 
 
@@ -524,59 +610,31 @@ def _returned_figures(keras: Any, outcome: Any, curves: Curves) -> dict[str, flo
         ) from None
 
 
-class _FitReached(BaseException):
-    """Stops a user's ``fit`` where it would begin to train; no `Exception`, so that the user's code lets it pass."""
-
-
-def declare_all(keras: Any, job: Job, hypermodel: ModelBuilder, hp: HyperParameters, sample: Examples) -> Any:
-    """Calls ``build``, and a ``fit`` of the user's own up to where it trains, for the hyper-parameters they declare.
-
-    Args:
-        keras: The module.
-        job: What the study's trials share.
-        hypermodel: The user's model family.
-        hp: Takes the declarations.
-        sample: A few samples, for what ``fit`` does before it trains.
-
-    Returns:
-        The model that was built.
-    """
-
-    def reached(*args: Any, **kwargs: Any) -> None:
-        raise _FitReached
-
-    model = build_model(keras, hypermodel, hp)
-    if overrides_fit(hypermodel):
-        # A training loop of the user's own shows itself by its first step.
-        with _replaced(keras.Model, "fit", reached), _replaced(keras.optimizers.Optimizer, "apply", reached):
-            try:
-                hypermodel.fit(hp, model, *sample.arguments, callbacks=[], **_arguments(job, sample))
-            except InputError:
-                raise
-            except (_FitReached, Exception):
-                pass
-    return model
-
-
 def failure_of(error: BaseException) -> Failure:
-    """Returns what a trial raised; of TensorFlow's errors, whose first line says nothing, with the one that does."""
-    failure = Failure.of(error)
-    if isinstance(error, HpcompssError):
-        return dataclasses.replace(failure, reason=str(error))
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("[[", "File "))]
-    if len(lines) < 2 or not lines[0].endswith("execution error:"):
-        return failure
-    return dataclasses.replace(failure, reason=f"{type(error).__name__}: {lines[-1]}")
+    """Returns what a trial raised."""
+    return Failure.of(error)
 
 
-def inference_milliseconds(model: Any, sample: Any) -> float:
+def inference_milliseconds(keras: Any, model: Any, sample: Any, specification: Any = None) -> float:
     """Returns how long a model takes to predict one sample, in milliseconds: the median of calls that are compiled.
 
     Args:
+        keras: The module.
         model: The model.
-        sample: A batch of one.
+        sample: A batch of one. Where the model does not take it, since ``fit`` prepares the data, zeros take its place.
+        specification: What the model was trained on, see `evidence.input_specification`: the zeros are such.
+
+    Raises:
+        InputError: The model takes neither.
     """
+    try:
+        model.predict_on_batch(sample)
+    except Exception as error:
+        specification = specification or input_specification(keras, getattr(model, "input", None))
+        if specification is None:
+            reason = failure_of(error).reason
+            raise InputError(f"{INFERENCE} cannot be measured, as the model predicts no sample: {reason}") from error
+        sample = example_inputs(keras, specification)
     for _ in range(WARM_UP):  # the first of them compiles
         model.predict_on_batch(sample)
     times: list[float] = []
@@ -589,5 +647,22 @@ def inference_milliseconds(model: Any, sample: Any) -> float:
 
 
 def scored(keras: Any, model: Any, data: Examples, batch_size: int | None = None) -> dict[str, float]:
-    """Returns the metrics of a model on some examples, as the model names them."""
-    return _figures(model.evaluate(*data.arguments, **data.options, batch_size=batch_size, verbose=0, return_dict=True))
+    """Returns the metrics of a model on some examples, as the model names them.
+
+    Args:
+        keras: The module.
+        model: The model.
+        data: The examples.
+        batch_size: That of the study; a model that takes batches of one size alone gets those.
+    """
+    reset_metrics(keras, model)
+    size = None if data.is_stream else fixed_batch_size(model) or batch_size
+    arguments = {**dict(zip(("x", "y"), data.arguments, strict=False)), **data.options, "batch_size": size}
+    feed_evaluation(keras, arguments)
+    return _figures(model.evaluate(**arguments, verbose=0, return_dict=True))
+
+
+def fixed_batch_size(model: Any) -> int | None:
+    """Returns the one size of batches that a model takes, or None where it takes any."""
+    sizes = {each.shape[0] for each in getattr(model, "inputs", None) or []}
+    return next(iter(sizes)) if len(sizes) == 1 else None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
 
-__all__ = ["HyperModel", "ModelBuilder", "as_hypermodel", "overrides_fit"]
+__all__ = ["HyperModel", "ModelBuilder", "as_hypermodel", "origin", "overrides_fit", "own_evaluate"]
+
+LIBRARIES = ("hpcompss", "keras_tuner")
+"""The packages whose ``fit`` and ``evaluate`` only pass on to the model's."""
 
 
 class HyperModel:
     """A family of Keras models: override `build`, and `fit` where the training varies too.
+
+    Override `evaluate` where a model cannot be scored on the test set as it is, because `fit` prepares the data.
 
     Args:
         name: For the user's own use.
@@ -37,14 +43,29 @@ class HyperModel:
         Args:
             hp: Hands out hyper-parameters of the training, such as the batch size.
             model: What `build` returned.
-            *args: The training data, ``x, y``.
-            **kwargs: ``validation_data`` (but in a refit), ``callbacks`` (which must be passed on), and ``epochs`` and
-                ``batch_size`` where the workflow states them.
+            *args: The training data, ``x, y``. A ``fit(hp, model, **kwargs)`` makes its own.
+            **kwargs: ``validation_data`` (but in a refit), ``callbacks`` (which must be passed on), and ``epochs``,
+                ``batch_size`` and further arguments where the workflow states them.
 
         Returns:
-            What ``model.fit`` returns, or a mapping of metrics, or the objective as a number.
+            What ``model.fit`` returns, or a mapping of metrics, or the objective as a number. Where it trains another
+            model than it was given, that model, or that model and its figures: ``return model, history``.
         """
         return model.fit(*args, **kwargs)
+
+    def evaluate(self, hp: HyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Scores a trained model on the test set, at the end of the search.
+
+        Args:
+            hp: Hands out the configuration that the model was trained with.
+            model: The trained model.
+            *args: The test data, ``x, y``.
+            **kwargs: ``sample_weight`` where the test data has weights.
+
+        Returns:
+            A mapping of metrics, what ``model.evaluate`` returns, or the objective as a number.
+        """
+        return model.evaluate(*args, **kwargs, return_dict=True)
 
 
 class ModelBuilder(Protocol):
@@ -87,7 +108,19 @@ def as_hypermodel(found: Any, reference: str) -> ModelBuilder:
     raise InputError(f"{reference} is neither a function build(hp) nor a HyperModel", key="model")
 
 
+def origin(model: ModelBuilder) -> Any:
+    """Returns what the user gave: a function, or an object with ``build`` and ``fit``."""
+    return model._function if isinstance(model, _FunctionModel) else model
+
+
+def own_evaluate(model: ModelBuilder) -> Callable[..., Any] | None:
+    """Returns the user's `evaluate`, or None where there is none."""
+    method: Callable[..., Any] | None = getattr(model, "evaluate", None)
+    home = getattr(method, "__module__", None) or ""
+    return None if method is None or home.partition(".")[0] in LIBRARIES else method
+
+
 def overrides_fit(model: ModelBuilder) -> bool:
     """Returns whether the user wrote a `fit`, in which hyper-parameters may be declared as well."""
     home = getattr(model.fit, "__module__", None) or ""
-    return home.partition(".")[0] not in ("hpcompss", "keras_tuner")
+    return home.partition(".")[0] not in LIBRARIES

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcompss.constraints import Constraint
 from hpcompss.objectives import Objective
 from hpcompss.training.data import DataSet, DataSpecification, load_data_once, load_folds
+from hpcompss.trial import Configuration, Failure, FailureKind, Result
 
 __all__ = ["INFERENCE", "PARAMETERS", "EarlyStopping", "Job"]
 
@@ -57,6 +61,14 @@ class Job:
             not train one.
         fold_stopping: Whether a configuration that is clearly beaten after some folds is not trained on the rest.
         kept: Of how many trials, the best ones, the models are kept.
+        searched: Which of ``epochs`` and ``batch_size`` each configuration decides (see `with_configuration`).
+        max_parameters: How many parameters a model may have to be trained, or None for any number.
+        backend: Keras's backend, or None for that of each worker.
+        fit: Further arguments of ``fit``, by name.
+        callbacks: Callbacks of the user's, functions that make them, and references to either.
+        refit: Whether the winner is trained anew at the end.
+        levels: The budgets at which a scheduler compares trials, ascending: epochs, or shares of the data as floats;
+            empty where each trial is trained at once.
     """
 
     model: Any
@@ -75,6 +87,46 @@ class Job:
     fold: int | None = None
     fold_stopping: bool = True
     kept: int = 1
+    searched: tuple[str, ...] = ()
+    max_parameters: int | None = None
+    backend: str | None = None
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
+    refit: bool = False
+    levels: tuple[float, ...] = ()
+
+    def with_configuration(self, configuration: Configuration) -> Job:
+        """Returns the job of one trial, with the epochs and the batch size that its configuration decides."""
+        if not self.searched:
+            return self
+        decided: dict[str, Any] = {name: int(configuration[name]) for name in self.searched}
+        return dataclasses.replace(self, **decided, searched=())
+
+    def oversized(self, model: Any, inputs: Any) -> Result | None:
+        """Returns the result of a trial whose model has too many parameters to be trained, else None.
+
+        A model whose parameters exist only once it was called is called with one sample. One that cannot be called so,
+        since only its training builds it, is not checked.
+
+        Args:
+            model: The Keras model.
+            inputs: The features that it is to be trained on.
+        """
+        if self.max_parameters is None:
+            return None
+        with contextlib.suppress(Exception):
+            if not model.built:
+                model(_first_sample(inputs))
+        try:
+            count = int(model.count_params())
+        except ValueError:
+            return None
+        if count <= self.max_parameters:
+            return None
+        reason = f"infeasible: {count:,} parameters, at most {self.max_parameters:,} (resources.parameters)"
+        violation = (count - self.max_parameters) / self.max_parameters
+        failure = Failure(FailureKind.INFEASIBLE, reason)
+        return Result(None, {PARAMETERS: float(count)}, failure=failure, violation=violation)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -110,3 +162,12 @@ class Job:
         if self.folds is None or self.fold is None:
             return load_data_once(self.data)
         return load_folds(self.data, self.folds)[self.fold]
+
+
+def _first_sample(inputs: Any) -> Any:
+    """Returns a batch of one of arrays, of lists or mappings of them too."""
+    if isinstance(inputs, Mapping):
+        return {name: _first_sample(each) for name, each in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return [_first_sample(each) for each in inputs]
+    return inputs[:1]

@@ -145,6 +145,17 @@ class EngineConformance:
 
     # Failures
 
+    def test_what_a_task_flushed_is_known_when_its_process_dies(self, engine):
+        future = engine.submit(tasks.tell_and_die, 50)
+        (failure,) = gather(engine, [future])
+        assert failure.kind is FailureKind.DIED
+        assert future.progress == {"call": 50}
+
+    def test_the_process_of_a_single_use_task_ends_with_it(self, engine):
+        used = outcome(engine, tasks.process, single_use=True)
+        assert used not in gather(engine, [engine.submit(tasks.process) for _ in range(8)])
+        eventually(lambda: not alive(used), engine)
+
     def test_an_exception_is_a_result(self, engine):
         failure = outcome(engine, tasks.divide, 1, 0)
         assert failure.kind is FailureKind.EXCEPTION

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from hpcompss.progress import publish
+from hpcompss.progress import flush, publish
 from hpcompss.trial import Result
 
 PATIENCE = 60.0
@@ -53,6 +53,14 @@ def note(folder, number, function=None, *args):
 
 def process():
     return os.getpid()
+
+
+def tell_and_die(call):
+    """Publishes which call it makes, many times at once, and is killed in it."""
+    for number in range(call + 1):
+        publish(call=number)
+        flush()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def environment(*names):

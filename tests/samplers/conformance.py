@@ -99,6 +99,12 @@ def finished(number: int, configuration: Configuration, value: float | None, siz
     return Trial(number, configuration, TrialState.COMPLETE, Result(value, metrics))
 
 
+def untrained(number: int, configuration: Configuration, violation: float) -> Trial:
+    """Returns a trial that was found infeasible before any training."""
+    result = Result(None, failure=Failure(FailureKind.INFEASIBLE, "infeasible"), violation=violation)
+    return Trial(number, configuration, TrialState.INFEASIBLE, result)
+
+
 def history_of(
     space: Space,
     values: Sequence[float | None],
@@ -168,6 +174,17 @@ class SamplerConformance:
     )
     def test_infeasible_trials_are_no_obstacle(self, space: Space, sizes: list[float | None]) -> None:
         history = history_of(space, random_values(30), sizes=(sizes * 30)[:30])
+        configuration = self.make(space, allow_duplicates=True).ask(history, [space.default] * 5, 35)
+        assert space.validate(configuration) == configuration
+
+    @pytest.mark.parametrize("one_in", [1, 2, 30], ids=["all", "half", "one"])
+    def test_untrained_trials_are_no_obstacle(self, space: Space, one_in: int) -> None:
+        generator, history = np.random.default_rng(42), History(space, "minimize")
+        for number, value in enumerate(random_values(30)):
+            configuration = space.sample(generator)
+            is_trained = number % one_in != 0
+            trial = finished if is_trained else untrained
+            history.append(trial(number, configuration, value if is_trained else number + 0.1))  # type: ignore[operator]
         configuration = self.make(space, allow_duplicates=True).ask(history, [space.default] * 5, 35)
         assert space.validate(configuration) == configuration
 
@@ -319,7 +336,7 @@ class SamplerConformance:
 class LearnerConformance(SamplerConformance):
     """What every sampler must do that learns from results."""
 
-    @pytest.mark.parametrize("how", ["failed", "infeasible"])
+    @pytest.mark.parametrize("how", ["failed", "infeasible", "untrained"])
     def test_it_learns_where_trials_fail(self, how: str) -> None:
         space = Space([Float("x", 0, 1), Choice("kind", ["a", "b"])])
         shares = []
@@ -331,7 +348,10 @@ class LearnerConformance(SamplerConformance):
                 x = float(configuration["x"])
                 lost = x > 0.6
                 value = None if lost and how == "failed" else 1 - x
-                history.append(finished(number, configuration, value, 2.0 if lost else 0.5))
+                if lost and how == "untrained":
+                    history.append(untrained(number, configuration, x - 0.6))
+                else:
+                    history.append(finished(number, configuration, value, 2.0 if lost else 0.5))
             shares.append(np.mean(history.units[30:, 0] > 0.6))
             assert history.best is not None
             assert history.best < 0.45

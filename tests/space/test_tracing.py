@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import importlib
+import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
 from hpcompss.space import Boolean, Choice, Condition, Fixed, Float, Int, Space, tracing
-from hpcompss.space.tracing import HyperParameters, discover
+from hpcompss.space.tracing import Discovery, HyperParameters, Killed, discover
 
 Declare = Callable[[Any], object]
 
@@ -585,6 +588,134 @@ def test_a_copy_hands_out_the_same_values_and_declares_for_itself() -> None:
     assert hp.values == {"a": 3} and [each.name for each in hp.space] == ["a"]
 
 
+# Plain data, and what KerasTuner has beside
+
+
+@pytest.fixture
+def keras_tuner() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("keras_tuner")
+
+
+def declare_several(hp: Any) -> None:
+    hp.Int("units", 8, 64, step=8, default=16)
+    hp.Int("few", 1, 5)
+    hp.Float("rate", 1e-4, 1e-1, sampling="log")
+    hp.Choice("sizes", [1, 2, 3], ordered=False)
+    with hp.conditional_scope("sizes", [2, 3]), hp.name_scope("deep"):
+        hp.Boolean("norm", default=True)
+    if hp.Choice("kind", ["a", "b"]) == "b":
+        hp.Fixed("momentum", 0.5, parent_name="kind", parent_values="b")
+
+
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_its_configuration_is_plain_data_and_comes_back(kind: str) -> None:
+    hp = HyperParameters({"kind": kind, "units": 24, "few": 1, "rate": 0.01, "sizes": 3, "deep/norm": False})
+    declare_several(hp)
+    config = json.loads(json.dumps(hp.get_config()))
+    assert config["values"] == hp.values
+    assert config["space"][0]["class_name"] == "Int" and config["space"][0]["config"]["name"] == "units"
+    again = HyperParameters.from_config(config)
+    assert again.get_config() == config
+    assert again.get("deep/norm") is False
+    declare_several(again)  # as declared already, with the values that came back
+    assert again.values == hp.values and len(again.space) == len(hp.space)
+
+
+def test_its_configuration_is_kerastuners(keras_tuner: Any) -> None:
+    hp, theirs = HyperParameters(), keras_tuner.HyperParameters()
+    declare_several(hp)
+    declare_several(theirs)
+    assert keras_tuner.HyperParameters.from_config(hp.get_config()).values == theirs.values
+    read = HyperParameters.from_config(theirs.get_config())
+    assert read.values == hp.values
+    declare_several(read)
+    assert [each.name for each in read.space] == [each.name for each in theirs.space]
+    assert [each.conditions for each in read.space] == [each.conditions for each in hp.space]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "a configuration of hp is"),
+        ([], "a configuration of hp is"),
+        ({"space": [{"class_name": "Integer", "config": {"name": "x"}}], "values": {}}, "a parameter reads"),
+        ({"space": [{"class_name": "Int", "config": {"name": "x"}}], "values": {}}, "a parameter reads"),
+        ({"space": ["x"], "values": {}}, "a parameter reads"),
+        (
+            {"space": [{"class_name": "Int", "config": {"name": "x", "min_value": 3, "max_value": 1}}], "values": {}},
+            "min_value 3 is above max_value 1",
+        ),
+    ],
+)
+def test_what_is_no_configuration_of_it(config: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        HyperParameters.from_config(config)
+
+
+def test_merging(keras_tuner: Any) -> None:
+    other = HyperParameters()
+    other.Int("units", 1, 9, default=5)
+    other.Boolean("norm")
+    hp = HyperParameters()
+    hp.Int("units", 1, 3)
+    hp.merge(other, overwrite=False)
+    assert hp.values == {"units": 1, "norm": False} and hp.space[0] == Int("units", 1, 3)
+    hp.merge(other)
+    assert hp.values == {"units": 5, "norm": False} and hp.space == other.space
+    hp.merge([Choice("kind", ["a", "b"]), Int("deep", 1, 2, parent_name="kind", parent_values="b")])
+    assert hp.values == {"units": 5, "norm": False, "kind": "a"} and len(hp.space) == 4
+    theirs = keras_tuner.HyperParameters()
+    theirs.Float("rate", 0.5, 1.0)
+    for source in (theirs, theirs.space):
+        hp.merge(source)
+        assert hp.get("rate") == 0.5
+    with pytest.raises(InputError, match="'units' is none"):
+        hp.merge(["units"])
+
+
+def test_merged_parameters_are_found_and_handed_out() -> None:
+    extra = HyperParameters()
+    extra.Choice("optimizer", ["adam", "sgd"])
+
+    def declare(hp: Any) -> None:
+        hp.merge(extra)
+        if hp.get("optimizer") == "sgd":
+            hp.Float("momentum", 0, 0.9, step=0.3)
+
+    found = discover(declare)
+    assert found.space.count == 5 and conditions(found.space, "momentum") == [("optimizer", ("sgd",))]
+    check_replays(declare, found.space)
+
+
+def test_active_values_are_ensured() -> None:
+    hp = HyperParameters()
+    hp.Choice("kind", ["a", "b"])
+    hp.Int("few", 1, 3, parent_name="kind", parent_values="a")
+    hp.space.append(Int("units", 4, 8, parent_name="kind", parent_values="b"))
+    hp.values["kind"] = "b"
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "b", "units": 4}
+    hp.values["kind"] = "a"
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "a", "few": 1}
+    replayed = HyperParameters({"kind": "b", "units": 7})
+    replayed.merge(hp)
+    replayed.values.pop("units")
+    replayed.ensure_active_values()
+    assert replayed.values == {"kind": "b", "units": 7} and replayed.warnings == []
+
+
+def test_twins_keep_the_value_of_the_active_one() -> None:
+    hp = HyperParameters({"kind": "b", "width": 7})
+    hp.Choice("kind", ["a", "b"])
+    for kind, most in (("b", 9), ("a", 3)):
+        hp.Int("width", 1, most, parent_name="kind", parent_values=kind)
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "b", "width": 7}
+
+
 def test_a_continuous_space_replays() -> None:
     def declare(hp: Any) -> None:
         hp.Float("rate", 1e-4, 1e-1, sampling="log")
@@ -594,3 +725,81 @@ def test_a_continuous_space_replays() -> None:
     found = discover(declare)
     assert found.space.count == math.inf
     check_replays(declare, found.space)
+
+
+# Discovery: calls that end their process
+
+
+class _Death(BaseException):
+    pass
+
+
+def discover_deadly(declare: Declare, deadly: Callable[[dict[str, Any]], bool]) -> tuple[Discovery, int]:
+    """Discovers a function whose process is killed where ``deadly`` holds; returns how often that was, too."""
+    killed: list[Killed] = []
+    while True:
+        last = (0, 0)
+
+        def watch(*step: int) -> None:
+            nonlocal last
+            last = (step[0], step[1])
+
+        def build(hp: Any) -> None:
+            declare(hp)
+            if deadly(hp.values):
+                raise _Death
+
+        try:
+            return discover(build, killed, watch), len(killed)
+        except _Death:
+            killed.append(Killed(*last, "is too large"))
+
+
+@pytest.mark.parametrize("values", [[16, 64, 4_000_000], [4_000_000, 64, 16]])
+def test_the_rest_is_searched_where_a_choice_ends_the_process(values: list[int]) -> None:
+    def declare(hp: Any) -> None:
+        hp.Int("depth", 1, 3)
+        hp.Choice("units", values)
+        hp.Float("rate", 1e-4, 1e-1)
+
+    found, deaths = discover_deadly(declare, lambda values: values["units"] > 1000)
+    assert deaths <= 2
+    assert found.warnings == ("units=4000000 is too large: trials with it will fail",)
+    assert found.space == discover(declare).space
+    assert found.working["units"] in (16, 64)
+
+
+def test_what_lies_beyond_a_value_that_ends_the_process_is_not_called() -> None:
+    def declare(hp: Any) -> None:
+        if hp.Boolean("wide"):
+            hp.Int("width", 1, 10**6)
+        for layer in range(hp.Int("layers", 1, 3)):
+            hp.Int(f"units_{layer}", 10, 10**6)
+
+    found, deaths = discover_deadly(declare, lambda values: max(map(int, values.values())) > 10**5)
+    assert deaths == 4
+    assert {each.partition(" ")[0] for each in found.warnings} == {
+        *(f"units_{layer}=1000000" for layer in range(3)),
+        "width=1000000",
+    }
+    assert found.space == discover(declare).space
+
+
+def test_a_combination_that_ends_the_process_is_named_whole() -> None:
+    def declare(hp: Any) -> None:
+        hp.Int("depth", 1, 3)
+        hp.Choice("units", [16, 64, 600])
+
+    found, _ = discover_deadly(declare, lambda values: values["units"] * values["depth"] > 1000)
+    assert "depth=3, units=600 is too large: trials with these together will fail" in found.warnings
+    assert not any(each.startswith("units=600 ") for each in found.warnings)
+
+
+def test_where_no_call_survives_that_is_said() -> None:
+    with pytest.raises(InputError, match=r"no configuration .* can be built: units=16 is too large; units=64 is too"):
+        discover_deadly(lambda hp: hp.Choice("units", [16, 64]), lambda values: True)
+
+
+def test_a_call_that_ends_the_process_before_it_declares_anything_is_not_made_again() -> None:
+    with pytest.raises(InputError, match="the model is too large"):
+        discover(lambda hp: pytest.fail("it was called"), [Killed(1, 0, "is too large")])

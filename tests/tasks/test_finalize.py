@@ -20,8 +20,9 @@ CONFIGURATION = {"units": 12, "rate": 0.03}
 def on_arrays(job: Job, folder: Path, **arrays: Any) -> Job:
     """The job on its own data, with these arrays in place of some; None leaves one out."""
     data = load_data(job.data)
-    names = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-    chosen = {**{name: getattr(data, name) for name in names}, **arrays}
+    parts = {"train": data.train, "val": data.validation, "test": data.test}
+    given = {f"{axis}_{name}": getattr(part, axis) for name, part in parts.items() for axis in "xy"}
+    chosen = {**given, **arrays}
     path = folder / "data.npz"
     np.savez(path, **{name: array for name, array in chosen.items() if array is not None})
     return dataclasses.replace(job, data=DataSpecification(path=path))
@@ -69,6 +70,13 @@ def test_a_refit_trains_for_as_many_epochs_as_counted(
     assert epochs == [2, 3]
 
 
+def test_the_end_is_trained_and_tested_as_the_winner_was(keras: Any, tmp_path: Path) -> None:
+    searched = make_job(epochs=9, batch_size=7, searched=("epochs", "batch_size"))
+    found = finalize(searched, 0, {**CONFIGURATION, "epochs": 2, "batch_size": 16}, None, tmp_path, True)
+    assert found == finalize(make_job(epochs=2, batch_size=16), 0, CONFIGURATION, None, tmp_path, True)
+    assert isinstance(found, Scores) and found.metrics
+
+
 def test_a_model_with_layers_of_its_own_is_tested(keras: Any, tmp_path: Path) -> None:
     job = make_job("build_with_own_layer")
     assert train(job, 0, {"units": 10}, tmp_path, None).warnings == ()
@@ -83,22 +91,23 @@ def test_without_a_test_set_there_are_no_figures(keras: Any, tmp_path: Path) -> 
 
 
 def test_a_model_that_was_not_kept_is_not_tested(keras: Any, tmp_path: Path) -> None:
-    failure = finalize(make_job(), 7, CONFIGURATION, 1, tmp_path, False)
-    assert isinstance(failure, Failure)
-    assert failure.reason == "the model of trial 7 was not kept; training.refit: true trains it anew"
+    scores = finalize(make_job(), 7, CONFIGURATION, 1, tmp_path, False)
+    assert scores == Scores({}, reason="the model of trial 7 was not kept; training.refit: true trains it anew")
 
 
 def test_a_model_that_is_not_compiled_is_not_tested(keras: Any, tmp_path: Path) -> None:
     job = make_job("OwnLoop", metric="my_loss", direction="minimize", epochs=None)
     train(job, 0, {"units": 4, "rate": 0.01}, tmp_path, None)
-    failure = finalize(job, 0, {"units": 4, "rate": 0.01}, 2, tmp_path, False)
-    assert isinstance(failure, Failure)
-    assert failure.reason == "build(hp) does not compile the model, so no metrics are known to test it by"
+    scores = finalize(job, 0, {"units": 4, "rate": 0.01}, 2, tmp_path, False)
+    assert isinstance(scores, Scores) and scores.metrics == {}
+    assert scores.reason.startswith(
+        "build(hp) does not compile the model, so no metrics are known to test it by: define "
+    )
 
 
 def test_a_fit_that_needs_validation_data_cannot_refit(keras: Any, tmp_path: Path) -> None:
     failure = finalize(make_job("OwnLoop", epochs=None), 0, {"units": 4, "rate": 0.01}, 2, tmp_path, True)
-    assert isinstance(failure, Failure) and "'validation_data'" in failure.reason
+    assert isinstance(failure, Failure) and "needs validation_data" in failure.reason
 
 
 def test_the_test_set_chooses_nothing(keras: Any, tmp_path: Path) -> None:
@@ -153,7 +162,8 @@ def test_an_ensemble_is_of_the_models_before_the_refit(keras: Any, tmp_path: Pat
 def test_an_ensemble_of_models_of_one_name_with_whole_numbers_for_features(keras: Any, tmp_path: Path) -> None:
     job = make_job("build_named")
     data = load_data(job.data)
-    pixels = {f"x_{part}": (getattr(data, f"x_{part}") * 255).astype(np.uint8) for part in ("train", "val", "test")}
+    parts = {"train": data.train, "val": data.validation, "test": data.test}
+    pixels = {f"x_{name}": (part.x * 255).astype(np.uint8) for name, part in parts.items()}
     job = on_arrays(job, tmp_path, **pixels)
     scores = finalize(job, 0, {"units": 4}, 1, tmp_path, False, members(job, tmp_path, {"units": 4}, {"units": 8}))
     assert not isinstance(scores, Failure) and scores.warnings == () and scores.ensemble is not None

@@ -194,6 +194,13 @@ def test_the_best_fold_that_has_a_model_gives_it(tmp_path: Path) -> None:
     assert kept(tmp_path) == {"trial-7.keras": "model of 0.8"}
 
 
+def test_a_model_that_is_too_large_is_so_on_every_fold() -> None:
+    failure = Failure(FailureKind.INFEASIBLE, "infeasible: 9 parameters, at most 4 (resources.parameters)")
+    found = reduced(Result(None, {"parameters": 9.0}, failure=failure, violation=1.25), None, None, None)
+    assert (found.value, found.failure, found.violation) == (None, failure, 1.25)
+    assert train_fold(dataclasses.replace(JOB, fold=1), 7, {}, None, (), [found]) is None
+
+
 def test_no_model_is_kept_of_what_is_beaten_or_fails_or_breaks_a_constraint(tmp_path: Path) -> None:
     failure = Result(None, failure=Failure(FailureKind.DIED, "it died"))
     bounded = dataclasses.replace(JOB, constraints=(Constraint("loss", max=0.1),))

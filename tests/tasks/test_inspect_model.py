@@ -8,6 +8,7 @@ import pytest
 
 from hpcompss.constraints import Constraint
 from hpcompss.errors import InputError
+from hpcompss.objectives import Objective
 from hpcompss.space import Float, Int, Space
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.trial import Failure
@@ -31,6 +32,27 @@ def test_finds_the_space_and_describes_the_data(keras: Any) -> None:
 @pytest.mark.parametrize("metric", ["loss", "val_loss", "accuracy", "val_accuracy"])
 def test_takes_any_metric_the_model_reports(keras: Any, metric: str) -> None:
     assert isinstance(inspect_model(make_job("build_with_own_layer", metric=metric)), Inspection)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"metric": "accuracy"}, ["accuracy"]),
+        ({"metric": "val_accuracy"}, []),
+        (
+            {"metric": "val_accuracy", "also": (Objective("loss", "minimize"), Objective("parameters", "minimize"))},
+            ["loss"],
+        ),
+        ({"metric": "accuracy", "model": "OwnLoop"}, []),
+    ],
+)
+def test_warns_of_an_objective_that_is_measured_on_the_training_data(keras: Any, settings: Any, warned: Any) -> None:
+    found = inspect_model(make_job(**settings))
+    assert isinstance(found, Inspection)
+    assert [each.partition(" ")[0] for each in found.warnings] == warned
+    assert all(
+        each.endswith(f"the objective val_{warned[0]} is measured on the validation data") for each in found.warnings
+    )
 
 
 def test_refuses_a_metric_the_model_does_not_report(keras: Any) -> None:
@@ -106,3 +128,39 @@ def test_data_that_is_not_there(keras: Any, tmp_path: Path) -> None:
     data = dataclasses.replace(job.data, name=None, path=tmp_path / "no.npz")
     error = inspect_model(dataclasses.replace(job, data=data))
     assert isinstance(error, InputError) and error.key == "data.path"
+
+
+def script(folder: Path, *lines: str) -> Any:
+    """A job whose module also does something at its top level, from line 8 on."""
+    top = [
+        "import keras, numpy as np",
+        "def build(hp):",
+        "    hp.Int('x', 1, 3)",
+        "    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])",
+        "    model.compile('sgd', keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy'])",
+        "    return model",
+        "x, y = np.zeros((8, 8, 8, 1)), np.zeros(8)",
+    ]
+    path = folder / "tutorial.py"
+    path.write_text("\n".join([*top, *lines, ""]))
+    return dataclasses.replace(make_job(), model=f"{path}:build")
+
+
+def test_a_script_that_runs_kerastuner_is_refused(keras: Any, tmp_path: Path) -> None:
+    lines = (
+        "import keras_tuner as kt",
+        f"tuner = kt.RandomSearch(build, 'val_loss', max_trials=1, directory={str(tmp_path / 'kt')!r})",
+        "tuner.search(x, y, epochs=1, validation_data=(x, y))",
+    )
+    error = inspect_model(script(tmp_path, *lines))
+    assert isinstance(error, InputError)
+    assert error.message.startswith("tutorial.py runs a search when it is imported (line 10): put it under ")
+
+
+def test_a_script_that_trains_is_warned_of(keras: Any, tmp_path: Path) -> None:
+    fit = keras.Model.fit
+    found = inspect_model(script(tmp_path, "import hpcompss", "build(hpcompss.HyperParameters()).fit(x, y, verbose=0)"))
+    assert isinstance(found, Inspection)
+    (warning,) = found.warnings
+    assert warning.startswith("tutorial.py trains a model when it is imported (line 9), which happens in every worker")
+    assert keras.Model.fit is fit

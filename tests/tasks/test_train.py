@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hpcompss.constraints import Constraint
 from hpcompss.engines import Engine, Local
-from hpcompss.tasks.train import model_path, save_model, train
+from hpcompss.tasks.train import model_path, train
 from hpcompss.training.data import load_data
+from hpcompss.training.fitting import load_hypermodel
 from hpcompss.training.job import Job
-from hpcompss.trial import FailureKind, Resources, Result
+from hpcompss.training.kept import load_model, save_model, sibling
+from hpcompss.trial import Failure, FailureKind, Resources, Result
 from tests.keras_jobs import make_job
 
 CONFIGURATION = {"units": 8, "rate": 0.03}
@@ -74,6 +77,30 @@ def test_a_model_is_kept_where_it_may_be_the_best(
     assert model_path(tmp_path, 0).exists() == kept
 
 
+def test_a_configuration_may_decide_epochs_and_batch_size(keras: Any) -> None:
+    searched = make_job(epochs=5, batch_size=7, searched=("epochs", "batch_size"))
+    found = train(searched, 3, {**CONFIGURATION, "epochs": 2, "batch_size": 16}, None, None)
+    plain = train(make_job(epochs=2, batch_size=16), 3, CONFIGURATION, None, None)
+    assert found.failure is None and found.curves == plain.curves and len(found.curves["loss"]) == 2
+    assert found.curves != train(make_job(epochs=2, batch_size=7), 3, CONFIGURATION, None, None).curves
+
+
+@pytest.mark.parametrize(("model", "count"), [("build", 310), ("build_unbuilt", 310)])
+def test_a_model_that_is_too_large_is_not_trained(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, count: int
+) -> None:
+    configuration = {"units": 4, "rate": 0.03} if model == "build" else {"units": 4}
+    fits = train(make_job(model, max_parameters=count), 0, configuration, None, None)
+    assert fits.failure is None and fits.metrics["parameters"] == count and fits.violation == 0
+    assert fits.curves == train(make_job(model), 0, configuration, None, None).curves
+    monkeypatch.setattr(keras.Model, "fit", None)
+    skipped = train(make_job(model, max_parameters=200), 0, configuration, tmp_path, None)
+    reason = "infeasible: 310 parameters, at most 200 (resources.parameters)"
+    assert skipped.failure == Failure(FailureKind.INFEASIBLE, reason)
+    assert (skipped.value, skipped.metrics, skipped.violation) == (None, {"parameters": 310}, 0.55)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(("bounds", "kept"), [({"max": 310}, True), ({"max": 309}, False)])
 def test_no_model_is_kept_that_breaks_a_constraint(keras: Any, tmp_path: Path, bounds: Any, kept: bool) -> None:
     result = train(
@@ -91,8 +118,6 @@ def test_no_model_is_kept_without_a_folder(keras: Any, tmp_path: Path, monkeypat
 
 def scripted(monkeypatch: pytest.MonkeyPatch, logs: dict[str, float], **settings: Any) -> Job:
     """A job whose training reports this and no more."""
-    from hpcompss.training.fitting import load_hypermodel
-
     job = make_job("Scripted", **settings)
     monkeypatch.setattr(type(load_hypermodel(job)), "epochs", [logs])
     return job
@@ -128,10 +153,34 @@ def test_a_value_that_does_not_fit_is_a_warning(keras: Any, monkeypatch: pytest.
     assert len(result.warnings) == 1 and "99 is outside 4 to 8; its default 4 was used" in result.warnings[0]
 
 
-def test_a_model_that_cannot_be_written_is_a_warning(keras: Any, tmp_path: Path) -> None:
-    result = train(make_job("build_unsaveable"), 0, {"units": 10}, tmp_path, None)
+def test_of_a_model_that_cannot_be_written_whole_the_weights_are_kept(keras: Any, tmp_path: Path) -> None:
+    job = make_job("build_unsaveable")
+    result = train(job, 0, {"units": 10}, tmp_path, None)
     assert result.failure is None and result.value is not None
-    assert len(result.warnings) == 1 and result.warnings[0].startswith("its model could not be saved: ")
+    (warning,) = result.warnings
+    assert warning.startswith("its weights alone are kept") and "(Unsaveable has no get_config())" in warning
+    assert os.listdir(tmp_path / "models") == ["trial-0.weights.h5"]
+    path = sibling(model_path(tmp_path, 0))
+    model, data = load_model(keras, load_hypermodel(job), path, {"units": 10}), load_data(job.data)
+    again = model.evaluate(data.validation.x, data.validation.y, verbose=0, return_dict=True)
+    assert again["accuracy"] == pytest.approx(result.value, rel=1e-6)
+
+
+def test_a_model_of_which_nothing_can_be_built_again_is_a_warning(keras: Any, tmp_path: Path) -> None:
+    """Each call of build returns weights of other shapes."""
+    sizes = iter(range(4, 9))
+
+    def build(hp: Any) -> Any:
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(next(sizes))])
+        lost = keras.layers.Dense(10, "softmax", kernel_initializer=lambda shape, dtype: np.zeros(shape))
+        lost.get_config = lambda: {"lost": object()}
+        model.add(lost)
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    result = train(make_job(build), 0, {}, tmp_path, None)
+    (warning,) = result.warnings
+    assert result.value is not None and warning.startswith("its model could not be saved: ")
     assert os.listdir(tmp_path / "models") == []
 
 
@@ -149,11 +198,13 @@ def test_a_model_is_saved_whole_or_not_at_all(keras: Any, tmp_path: Path) -> Non
             path.write_text("half")
             raise OSError("No space left on device")
 
+    hypermodel: Any = None
+
     path = tmp_path / "models" / "trial-0.keras"
     path.parent.mkdir()
     path.write_text("whole")
     with pytest.raises(OSError, match="No space left"):
-        save_model(Broken(), path)
+        save_model(keras, hypermodel, Broken(), path, {})
     assert os.listdir(path.parent) == ["trial-0.keras"] and path.read_text() == "whole"
 
 
@@ -203,7 +254,6 @@ def test_trials_in_one_process_do_not_pile_up(engine: Engine, model: str) -> Non
 def memory_over(job: Job, trials: int) -> tuple[int, int]:
     """The bytes of this process after 5 trials and after so many more."""
     from hpcompss.engines.machine import own_private_memory
-    from hpcompss.training.fitting import load_hypermodel
 
     hypermodel: Any = load_hypermodel(job)
     type(hypermodel).epochs = [{"val_accuracy": 0.5}]

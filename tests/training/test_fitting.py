@@ -1,15 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hpcompss import progress
 from hpcompss.errors import InputError
 from hpcompss.space.tracing import HyperParameters
-from hpcompss.training import fitting
 from hpcompss.training.data import load_data
 from hpcompss.training.fitting import (
     Curves,
@@ -20,8 +19,8 @@ from hpcompss.training.fitting import (
     load_hypermodel,
     scored,
 )
-from hpcompss.training.job import Job
-from tests.keras_jobs import make_job
+from hpcompss.training.job import EarlyStopping, Job
+from tests.keras_jobs import MODELS, make_job
 
 NAN = math.nan
 
@@ -229,7 +228,8 @@ def test_the_weights_kept_give_the_value_again(keras: Any, monkeypatch: pytest.M
     curves, model, hp = fit(keras, job, {"units": 16, "rate": 0.1})
     assert curves.epoch == 1
     data = load_data(job.data)
-    again = scored(keras, model, (data.validation.x, data.validation.y), job.batch_size)
+    assert data.validation is not None
+    again = scored(keras, model, data.validation, job.batch_size)
     assert again["loss"] == pytest.approx(curves.value, rel=1e-6)
     assert again["accuracy"] == pytest.approx(curves.metrics["val_accuracy"], rel=1e-6)
     assert hp.warnings == []
@@ -242,8 +242,8 @@ def test_the_last_weights_are_kept_where_the_last_epoch_counts(keras: Any) -> No
     job = make_job(epochs=3, batch_size=20, metric="val_loss", direction="maximize", epoch="last")
     curves, model, _ = fit(keras, job, {"units": 16, "rate": 0.1})
     data = load_data(job.data)
-    assert curves.epoch == 3
-    assert scored(keras, model, (data.validation.x, data.validation.y))["loss"] == pytest.approx(curves.value, rel=1e-5)
+    assert curves.epoch == 3 and data.validation is not None
+    assert scored(keras, model, data.validation)["loss"] == pytest.approx(curves.value, rel=1e-5)
 
 
 def test_a_training_gone_to_nan_is_ended(keras: Any) -> None:
@@ -295,6 +295,40 @@ def test_any_other_error_is_told_by_its_first_line() -> None:
     assert failure_of(ValueError()).reason == "ValueError"
 
 
+def test_early_stopping_counts_anew_in_each_phase_and_the_best_of_all_is_kept(keras: Any) -> None:
+    """As if a greater loss were better: the first epoch counts, of a time when other layers were trainable."""
+    job = make_job(epochs=4, metric="val_loss", direction="maximize", early_stopping=EarlyStopping(1, 100.0))
+    job = dataclasses.replace(job, model=f"{MODELS.with_name('fit_models.py')}:TwoPhases")
+    curves, model, _ = fit(keras, job, {"units": 4})
+    assert (curves.epochs, curves.phases, curves.epoch) == (4, 2, 1)
+    validation = load_data(job.data).validation
+    assert validation is not None
+    assert scored(keras, model, validation)["loss"] == pytest.approx(curves.value, rel=1e-5)
+
+
+def test_without_validation_data_the_training_is_judged(keras: Any) -> None:
+    job = make_job(epochs=3, metric="loss", direction="minimize", early_stopping=EarlyStopping(1, 100.0))
+    hypermodel, hp = load_hypermodel(job), HyperParameters({"units": 4, "rate": 0.01})
+    model, training = build_model(keras, hypermodel, hp), load_data(job.data).train
+    curves = fit_model(keras, job, hypermodel, hp, model, training, None)
+    assert set(curves.values) == {"loss", "accuracy"} and curves.epochs == 2
+    assert curves.value == min(curves.values["loss"])
+
+
+def test_further_arguments_reach_fit(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    keras_fit = keras.Model.fit
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        given.update(kwargs)
+        return keras_fit(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
+    further = {"class_weight": {number: 1.0 for number in range(10)}, "shuffle": False, "steps_per_epoch": 2}
+    fit(keras, make_job(fit=further), {"units": 4, "rate": 0.01})
+    assert {name: given[name] for name in further} == further
+
+
 # Sessions
 
 
@@ -311,17 +345,3 @@ def test_what_a_session_sets_ends_with_it(keras: Any) -> None:
     with keras_session(0):
         keras.config.set_dtype_policy("mixed_bfloat16")
     assert keras.config.dtype_policy().name == before
-
-
-def test_small_data_is_shuffled_anew_each_epoch_and_none_of_it_is_lost() -> None:
-    x, y = np.arange(50.0, dtype=np.float32)[:, None], np.arange(50)
-    (training,), arguments = fitting._as_data_sets((x, y), {"batch_size": 8, "validation_data": (x, y), "epochs": 3})
-    epochs = [
-        [(int(a[0]), int(b)) for features, labels in training for a, b in zip(features, labels, strict=True)]
-        for _ in "ab"
-    ]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == [(number, number) for number in range(50)]
-    assert epochs[0] != epochs[1] != sorted(epochs[1])
-    assert [len(labels) for _, labels in training] == [8] * 6 + [2]
-    assert [int(label) for _, labels in arguments.pop("validation_data") for label in labels] == list(range(50))
-    assert arguments == {"epochs": 3, "shuffle": False}

@@ -7,6 +7,7 @@ from typing import Any
 
 from hpcompss.errors import InputError
 from hpcompss.training.data.data_set import DataSet
+from hpcompss.training.data.trees import is_frame, is_text, kind_of, leaves
 
 __all__ = ["check_for_keras"]
 
@@ -22,8 +23,6 @@ def check_for_keras(data: DataSet) -> None:
     Raises:
         InputError: Names the columns, or the words.
     """
-    from hpcompss.training.data.trees import is_frame, is_text, kind_of, leaves
-
     if data.train.is_stream:
         return
     for part, tree in (("features", data.train.x), ("targets", data.train.y)):
@@ -65,9 +64,9 @@ def _check_columns(frame: Any, where: str) -> None:
 
 
 def _column_kinds(frame: Any) -> Iterator[tuple[str, str]]:
-    types = frame.dtypes
-    for name, kind in zip(frame.columns, types, strict=True):
-        text = str(kind).lower()
+    for name, kind in zip(frame.columns, frame.dtypes, strict=True):
+        # pandas writes its nullable types large, which become objects in an array; polars writes all types so.
+        text = str(kind) if kind_of(frame) == "pandas" else str(kind).lower()
         if text.startswith(("int", "uint", "float")):
             yield str(name), "number"
         elif text.startswith("bool"):

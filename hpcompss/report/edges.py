@@ -1,0 +1,67 @@
+"""Whether the best configuration lies at the edge of what was allowed, so that a wider range may hold a better one."""
+
+from __future__ import annotations
+
+import math
+
+from hpcompss.space.parameters import Float, Int
+from hpcompss.study import Study
+from hpcompss.trial import TrialState, Value
+
+__all__ = ["edges"]
+
+EDGE_SHARE = 0.03
+"""The share of a range, on the parameter's scale, that counts as its edge."""
+
+FEWEST_VALUES = 3
+"""Of a range with fewer values every one is an edge."""
+
+
+def edges(study: Study) -> list[str]:
+    """Returns a sentence for each number of the best configuration that is at the edge of its range.
+
+    An edge that is there by nature, as 0 for a rate or one layer, is none, nor is one where only one value was tried.
+    With several objectives nothing is said: the ends of a front are often at the edge of a range.
+    """
+    if study.also or not study.feasible:
+        return []
+    sentences = []
+    completed = [trial.configuration for trial in study.trials if trial.state is TrialState.COMPLETE]
+    for parameter in study.space.parameters:
+        value = study.best.configuration.get(parameter.name)
+        tried = {each[parameter.name] for each in completed if parameter.name in each}
+        if value is None or len(tried) < 2 or not isinstance(parameter, Int | Float):
+            continue
+        if (edge := _edge(parameter, value)) is not None:
+            end, which = edge
+            at = f"is the {which} allowed" if value == end else f"is close to the {which} allowed, {_shown(end)}"
+            sentences.append(f"{parameter.name} {_shown(value)} {at}: the best may lie beyond")
+    return sentences
+
+
+def _edge(parameter: Int | Float, value: Value) -> tuple[Value, str] | None:
+    """Returns the end of a range that a value is at, and which one that is; None for neither."""
+    if parameter.count < FEWEST_VALUES:
+        return None
+    low, high = parameter.min_value, parameter.max_value
+    if parameter.step is not None:
+        low, high = parameter.value(0), parameter.value(int(parameter.count) - 1)
+    place = _place(parameter.sampling, low, high, float(value))
+    if place <= EDGE_SHARE and low not in ((0, 1) if isinstance(parameter, Int) else (0,)):
+        return low, "smallest"
+    if place >= 1 - EDGE_SHARE and not (isinstance(parameter, Float) and high == 1):
+        return high, "largest"
+    return None
+
+
+def _place(sampling: str, low: float, high: float, value: float) -> float:
+    """Returns where a value is between the ends of its range, from 0 to 1, on the parameter's scale."""
+    if sampling == "log":
+        return math.log(value / low) / math.log(high / low)
+    if sampling == "reverse_log":
+        return 1 - math.log((high + low - value) / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
