@@ -203,7 +203,7 @@ def _searched(name: str, stated: Mapping[str, Any]) -> Parameter:
         if further := [key for key in arguments if key != "default"]:
             raise InputError(f"choice leaves no room for {further[0]}: state one of them")
         if not isinstance(values, list | tuple) or not values or any(type(each) is not int for each in values):
-            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {values!r}")
+            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {shown(values)}")
         parameter, least = Choice(name, values, **arguments), min(values)
     elif missing := [key for key in ("min_value", "max_value") if key not in arguments]:
         raise InputError(f"needs {' and '.join(missing)}, or choice: [32, 64, 128]")
