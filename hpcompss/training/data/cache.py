@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hpcompss.cache_folder import DESCRIPTION, PARTIAL, contents, remove
 from hpcompss.errors import InputError
+from hpcompss.training.data.digests import COPY_BYTES, add_tree
 from hpcompss.training.data.trees import Index, kind_of, take
 
 __all__ = [
@@ -36,24 +38,18 @@ __all__ = [
     "ClassNames",
     "Entry",
     "cached",
-    "entries",
     "entry_path",
     "opened",
-    "remove",
     "remove_unused",
 ]
 
 Array = npt.NDArray[Any]
 ClassNames = tuple[str, ...]
 
-DESCRIPTION = "description.json"
-PARTIAL = ".partial"
-
 UNUSED_SECONDS = 14 * 24 * 3600
 """After this time without use, entries are removed that no later study can use."""
 
-COPY_BYTES = 2**24
-"""How much is copied at a time."""
+DIGEST_BYTES = 16
 
 
 class ArrayFile:
@@ -71,13 +67,15 @@ class ArrayFile:
         self.row_shape = row_shape
         self.dtype = np.dtype(dtype)
         self.rows = 0
+        self.digest = hashlib.blake2b(f"{self.dtype.str}{row_shape}".encode(), digest_size=DIGEST_BYTES)
         self._file = path.open("wb")
         self._write_header()
 
     def append(self, rows: Array) -> None:
         """Writes ``rows``, of shape (any, *row_shape)."""
-        content = np.ascontiguousarray(rows, self.dtype)
-        self._file.write(content.view(np.uint8).data if content.dtype.kind in "Mm" else content.data)
+        content = np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8).data
+        self._file.write(content)
+        self.digest.update(content)
         self.rows += len(rows)
 
     def close(self) -> None:
@@ -106,16 +104,14 @@ class ArrayFolder:
 
     Attributes:
         streams: Whether the source gives streams, which cannot be kept here.
-        what: What the source is, for people.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.streams = False
-        self.what = ""
         self._files: dict[str, ArrayFile] = {}
         self._trees: dict[str, Any] = {}
-        self._pickles: list[str] = []
+        self._pickles: dict[str, str] = {}
 
     def open(self, name: str, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> ArrayFile:
         """Returns the file of the array ``name``, to be filled row by row; opening it again starts it anew."""
@@ -170,26 +166,29 @@ class ArrayFolder:
         path = self.path / f"{name}.pickle"
         with path.open("wb") as file:
             pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
-        self._pickles.append(path.name)
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        add_tree(digest, value)
+        self._pickles[path.name] = digest.hexdigest()
 
     def close(self) -> None:
         """Ends all files."""
         for file in self._files.values():
             file.close()
 
-    def finish(self, class_names: ClassNames) -> None:
+    def finish(self, class_names: ClassNames, what: str) -> None:
         """Ends all files and writes the description that makes this folder an entry."""
         self.close()
-        names = [*(f"{name}.npy" for name in self._files), *self._pickles]
-        implied = {name: {"array": name} for name in self._files if not self._trees}
+        digests = {f"{name}.npy": file.digest.hexdigest() for name, file in self._files.items()} | self._pickles
+        trees = self._trees or {name: {"array": name} for name in self._files}
+        content = json.dumps([digests, trees, class_names])
         description = {
             "created": datetime.datetime.now().isoformat(" ", "minutes"),
             "class_names": class_names,
-            "sizes": {name: (self.path / name).stat().st_size for name in names},
-            "trees": self._trees or implied,
-            "digest": _digest(self.path, names, self._trees),
+            "sizes": {name: (self.path / name).stat().st_size for name in digests},
+            "trees": trees,
+            "digest": hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).hexdigest(),
             "streams": self.streams,
-            "what": self.what,
+            "what": what,
         }
         (self.path / DESCRIPTION).write_text(json.dumps(description), "utf-8")
 
@@ -201,17 +200,6 @@ def _types(frame: Any) -> list[Any]:
 def _is_plain(name: str) -> bool:
     """Returns whether a pandas dtype is NumPy's own number or truth value."""
     return re.fullmatch(r"u?int\d+|float\d+|bool", name) is not None
-
-
-def _digest(folder: Path, names: list[str], trees: dict[str, Any]) -> str:
-    """Returns a digest of an entry's content."""
-    digest = hashlib.blake2b(json.dumps(trees).encode(), digest_size=16)
-    for name in names:
-        digest.update(name.encode())
-        with (folder / name).open("rb") as file:
-            while piece := file.read(COPY_BYTES):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -226,7 +214,6 @@ class Entry:
         created: When it was made, for people.
         digest: That of its content.
         streams: Whether the source gives streams, so that nothing is kept here.
-        what: What the source is, for people.
     """
 
     path: Path
@@ -236,7 +223,6 @@ class Entry:
     created: str
     digest: str
     streams: bool = False
-    what: str = ""
 
     def __contains__(self, name: str) -> bool:
         return name in self.trees
@@ -257,7 +243,8 @@ class Entry:
         if kind == "frame":
             import pandas
 
-            values, labels = np.load(self.path / f"{content}.npy", mmap_mode="r"), self._unpickled(f"{content}-labels")
+            values = np.asarray(np.load(self.path / f"{content}.npy", mmap_mode="r"))
+            labels = self._unpickled(f"{content}-labels")
             return (pandas.DataFrame if values.ndim == 2 else pandas.Series)(values, copy=False, **labels)
         value = self._unpickled(content)
         if kind == "ragged":
@@ -272,7 +259,11 @@ class Entry:
 
 
 def cached(
-    directory: Path, title: str, identity: tuple[object, ...], build: Callable[[ArrayFolder], ClassNames]
+    directory: Path,
+    title: str,
+    identity: tuple[object, ...],
+    build: Callable[[ArrayFolder], ClassNames],
+    what: str = "",
 ) -> Entry:
     """Returns the entry of ``identity``, which is built first when there is none.
 
@@ -284,6 +275,7 @@ def cached(
         title: What its folder's name begins with, for people.
         identity: What the arrays depend on, as plain values.
         build: Writes the arrays and returns the class names; whatever it raises leaves no trace in the cache.
+        what: What the arrays are, for people.
 
     Raises:
         InputError: The cache cannot be written.
@@ -291,13 +283,11 @@ def cached(
     path = entry_path(directory, title, identity)
     entry = opened(path)
     if entry is not None:
-        with contextlib.suppress(OSError):
-            os.utime(path / DESCRIPTION)
         return entry
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _lock(path) as alone:
-            return opened(path) or _build(path, build, alone=alone)
+            return opened(path) or _build(path, build, what, alone=alone)
     except OSError as error:
         # Readers turn what they fail to read into an InputError, so this comes from the cache.
         raise InputError(
@@ -313,19 +303,21 @@ def entry_path(directory: Path, title: str, identity: tuple[object, ...]) -> Pat
 
 
 def opened(path: Path) -> Entry | None:
-    """Returns the entry at ``path`` when it is whole, else None."""
+    """Returns the entry at ``path`` when it is whole, else None; notes that it was used."""
     try:
         description = json.loads((path / DESCRIPTION).read_text("utf-8"))
         sizes = description["sizes"]
         if any((path / name).stat().st_size != size for name, size in sizes.items()):
             return None
-        described = (description[key] for key in ("created", "digest", "streams", "what"))
+        with contextlib.suppress(OSError):  # of another owner
+            os.utime(path / DESCRIPTION)
+        described = (description[key] for key in ("created", "digest", "streams"))
         return Entry(path, tuple(sizes), description["trees"], tuple(description["class_names"]), *described)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: bool) -> Entry:
+def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], what: str, *, alone: bool) -> Entry:
     if path.exists():
         warnings.warn(f"the cached data in '{path}' is damaged: it is made again", stacklevel=3)
     if alone:
@@ -335,7 +327,7 @@ def _build(path: Path, build: Callable[[ArrayFolder], ClassNames], *, alone: boo
     partial.mkdir()
     folder = ArrayFolder(partial)
     try:
-        folder.finish(build(folder))
+        folder.finish(build(folder), what)
         _publish(partial, path)
     finally:
         with contextlib.suppress(OSError):
@@ -383,27 +375,8 @@ def _acquire(descriptor: int) -> bool:
     return True
 
 
-# What is in the cache
-
-
-def entries(directory: Path) -> list[tuple[Path, int, float]]:
-    """Returns the entries of a cache, each with its size in bytes and when it was last used (seconds of the epoch)."""
-    found = []
-    for description in sorted(directory.glob(f"*/{DESCRIPTION}")):
-        files = [path for path in description.parent.rglob("*") if path.is_file()]
-        found.append((description.parent, sum(path.stat().st_size for path in files), description.stat().st_mtime))
-    return found
-
-
-def remove(path: Path) -> None:
-    """Removes an entry with its lock; processes that have mapped it keep what they have."""
-    (path / DESCRIPTION).unlink(missing_ok=True)  # first: half an entry is none
-    shutil.rmtree(path, ignore_errors=True)
-    Path(f"{path}.lock").unlink(missing_ok=True)
-
-
 def remove_unused(directory: Path, prefix: str) -> None:
     """Removes entries with a prefix to their names that no process has used for long."""
-    for path, _, used in entries(directory):
-        if path.name.startswith(prefix) and time.time() - used > UNUSED_SECONDS:
-            remove(path)
+    for entry in contents(directory):
+        if entry.name.startswith(prefix) and time.time() - entry.used > UNUSED_SECONDS:
+            remove(entry.path)

@@ -72,10 +72,22 @@ class DataSet:
             return Examples(chain(self.train.x, self.validation.x))
         from hpcompss.training.data.trees import concatenate
 
-        pairs = ((getattr(self.train, name), getattr(self.validation, name)) for name in ("x", "y", "weights"))
-        return Examples(
-            *(None if first is None or second is None else concatenate([first, second]) for first, second in pairs)
-        )
+        pair = (self.train, self.validation)
+        weights = None
+        if any(part.weights is not None for part in pair):  # a row without one counts as one
+            weights = concatenate([part.weights if part.weights is not None else _ones(part, pair) for part in pair])
+        y = None if self.train.y is None else concatenate([part.y for part in pair])
+        return Examples(concatenate([part.x for part in pair]), y, weights)
+
+
+def _ones(part: Examples, pair: tuple[Examples, Examples]) -> Any:
+    """Returns weights of 1 for a part, in the form of those that the other part has."""
+    import numpy as np
+
+    from hpcompss.training.data.trees import map_tree
+
+    pattern = next(each.weights for each in pair if each.weights is not None)
+    return map_tree(lambda leaf: np.ones((part.rows or 0, *leaf.shape[1:]), np.float32), pattern)
 
 
 def describe(data_set: DataSet) -> str:
@@ -97,19 +109,25 @@ def _amount(name: str, part: Examples) -> str:
 
 
 def _features(x: Any) -> str:
-    from hpcompss.training.data.trees import is_frame, leaves
+    from hpcompss.training.data.trees import leaves
 
     found = list(leaves(x))
     if len(found) > 1:
-        return ", ".join(f"{name.strip('[]')} {_shape(leaf)}" for name, leaf in found)
-    if is_frame(x):
-        return f"{x.shape[1]} column{'s' if x.shape[1] > 1 else ''}"
-    return _shape(x)
+        return ", ".join(f"{_plain(name)} {_shape(leaf)}" for name, leaf in found)
+    return _shape(found[0][1])
+
+
+def _plain(name: str) -> str:
+    """Returns the name of a leaf, such as ``['image'][0]``, as people write it: ``image[0]``."""
+    first, _, rest = name.partition("]")
+    return first.strip("['\"") + rest
 
 
 def _shape(leaf: Any) -> str:
-    from hpcompss.training.data.trees import is_text
+    from hpcompss.training.data.trees import is_frame, is_text
 
+    if is_frame(leaf):
+        return f"{leaf.shape[1]} column{'s' if leaf.shape[1] > 1 else ''}"
     sides = " x ".join("?" if side is None else str(side) for side in leaf.shape[1:]) or "1"
     return f"{sides} {'text' if is_text(leaf) else getattr(leaf, 'dtype', 'columns')}"
 
@@ -124,7 +142,7 @@ def _targets(y: Any, class_names: tuple[str, ...]) -> str:
         return "no targets"
     found = list(leaves(y))
     if len(found) > 1:
-        return f"targets {', '.join(name.strip('[]') for name, _ in found)}"
+        return f"targets {', '.join(_plain(name) for name, _ in found)}"
     labels: np.ndarray[Any, Any] | None = labels_of(y)
     if labels is not None:
         return f"{len(class_names) or np.unique(labels).size} classes"

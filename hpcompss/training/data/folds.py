@@ -15,6 +15,7 @@ import numpy as np
 from hpcompss.errors import InputError
 from hpcompss.training.data.cache import Array, ArrayFolder, ClassNames, cached, opened
 from hpcompss.training.data.data_set import DataSet
+from hpcompss.training.data.examples import Examples
 from hpcompss.training.data.specification import DataSpecification, ValidationSplit
 from hpcompss.training.data.split import Positions, examples, labels_of, rule_labels
 
@@ -49,7 +50,7 @@ def folds_of(data: DataSet, folds: int, specification: DataSpecification) -> tup
     if data.in_order:
         return _in_order(data, folds)
     rule = specification.split or ValidationSplit()
-    identity = (FOLDS_VERSION, folds, specification.seed, rule)
+    identity = (FOLDS_VERSION, folds, specification.seed, *rule.way)
     entry = cached(data.place, "folds", identity, lambda folder: _build(data, folds, specification, folder))
     both = examples(entry, "train")
     ends = np.cumsum(entry.tree(SIZES)).tolist()
@@ -105,7 +106,7 @@ def assign_folds(
 
 def _build(data: DataSet, folds: int, specification: DataSpecification, folder: ArrayFolder) -> ClassNames:
     together = data.training_and_validation()
-    labels, groups = _rules(data, specification)
+    labels, groups = _rules(data, together, specification)
     _check(together.rows or 0, labels, groups, folds, data.class_names)
     random = np.random.RandomState([specification.seed, folds])
     parts = assign_folds(together.rows or 0, folds, labels, groups, random)
@@ -117,15 +118,14 @@ def _build(data: DataSet, folds: int, specification: DataSpecification, folder: 
     return data.class_names
 
 
-def _rules(data: DataSet, specification: DataSpecification) -> tuple[Array | None, Array | None]:
+def _rules(data: DataSet, together: Examples, specification: DataSpecification) -> tuple[Array | None, Array | None]:
     """Returns the classes and groups of the training and validation rows."""
+    rule = specification.split or ValidationSplit()
+    if data.joined is None:  # a validation set of the source's own, which has no groups
+        return None if rule.stratify is False else labels_of(together.y), None
     entry = opened(data.place) if data.place is not None else None
     if entry is None:
         raise InputError("the data is not in the cache any more: run again", key="data")
-    rule = specification.split or ValidationSplit()
-    if rule.groups is None and not isinstance(rule.stratify, str):
-        y = data.training_and_validation().y
-        return None if rule.stratify is False else labels_of(y), None
     return rule_labels(entry, rule)
 
 
@@ -133,7 +133,7 @@ def _check(rows: int, labels: Array | None, groups: Array | None, folds: int, cl
     """Refuses folds of which some would lack a class, or have no row at all."""
     what, count = "there are only", rows
     if groups is not None:
-        what, count = "there are groups for only", len(np.unique(groups))
+        what, count = "there are only", len(np.unique(groups))
     elif labels is not None:
         classes, sizes = np.unique(labels, return_counts=True)
         smallest = int(sizes.argmin())
@@ -143,7 +143,7 @@ def _check(rows: int, labels: Array | None, groups: Array | None, folds: int, cl
         what, count = f"the class {name} has only", int(sizes[smallest])
     if folds > count:
         most = f"take at most {count} folds" if count > 1 else "leave folds out"
-        unit = "folds" if groups is not None else f"training and validation example{'s' * (count > 1)}"
+        unit = "groups" if groups is not None else f"training and validation example{'s' * (count > 1)}"
         raise InputError(
             f"{folds} folds are asked for, but {what} {count:,} {unit}: {most}, or add examples", key="training.folds"
         )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError
 from hpcompss.loading import load_attribute
-from hpcompss.training.data.arrays import NAMES, PARTS, save_arrays, stream_in
+from hpcompss.training.data.arrays import NAMES, PARTS, check_names, part_of, save_arrays, stream_in
 from hpcompss.training.data.cache import ArrayFolder, ClassNames
 from hpcompss.training.data.data_set import DataSet
 from hpcompss.training.data.examples import Examples
@@ -38,66 +38,70 @@ def identity(function: Function) -> tuple[object, ...]:
     return (function, _module_digest(str(function).rpartition(":")[0]))
 
 
-def read(function: Function, name: str, allow_nan: bool, target: ArrayFolder) -> ClassNames:
-    """Calls the function and writes the arrays that it returns; there are no class names.
+def read(specification: DataSpecification, target: ArrayFolder) -> ClassNames:
+    """Calls a function and writes the arrays that it returns; there are no class names.
 
     Args:
-        function: ``module:function``, ``file.py:function``, or something to call without arguments.
-        name: What to call it in messages.
-        allow_nan: Whether targets may be NaN.
+        specification: States the function.
         target: Where the arrays go; of streams it keeps that there are some.
 
     Raises:
         InputError: The function is absent, raises, or returns something else than data.
     """
-    parts = call(function, name)
+    parts = call(specification)
     if stream_in(parts) is not None:
         target.streams = True
         return ()
-    save_arrays(parts, f"the function '{name}'", KEY, target, allow_nan=allow_nan)
+    save_arrays(parts, specification.source_description, KEY, target, allow_nan=specification.allow_nan)
     return ()
 
 
-def call(function: Function, name: str) -> Mapping[str, Any]:
-    """Calls the function and returns its data by the names in `NAMES`. Raises what `read` raises."""
+def call(specification: DataSpecification) -> Mapping[str, Any]:
+    """Calls a function and returns its data by the names in `NAMES`. Raises what `read` raises."""
+    function, what = specification.function, specification.source_description
     called = _find(function) if isinstance(function, str) else function
+    if called is None:
+        raise ValueError("the data comes from no function")
     try:
         returned = called()
     except Exception as error:
-        raise InputError(
-            f"the function '{name}' raised {type(error).__name__}: {error} ({_place(error)})", key=KEY
-        ) from error
-    return parts_of(returned, f"the function '{name}' returned", KEY)
+        raise InputError(f"{what} raised {type(error).__name__}: {error} ({_place(error)})", key=KEY) from error
+    return parts_of(returned, f"{what} returned", KEY)
 
 
 def streams_of(specification: DataSpecification, name: str) -> DataSet:
     """Returns the streams of a function as a data set, whose `DataSet.open` calls the function again.
 
+    Args:
+        specification: States the function.
+        name: What to call the data.
+
     Raises:
         InputError: The function fails, there is no validation data, or the specification asks for subsets.
     """
-    function, what = specification.function, f"the function '{specification.function_name}'"
-    if function is None:
-        raise ValueError("only functions return streams")
+    what = specification.source_description
     for setting in ("train", "test"):
         if getattr(specification, setting) is not None:
-            raise InputError(f"{what} returns a stream, which cannot be split: leave it out", key=f"data.{setting}")
+            raise InputError(f"{what} is a stream, which cannot be split: leave it out", key=f"data.{setting}")
 
     def make() -> DataSet:
-        parts = call(function, specification.function_name)
-        _check_stream_names(parts, what)
-        found = {short: _examples(parts, short, what, specification) for short in PARTS}
-        train, validation, test = (found[short] for short in PARTS)
+        parts = call(specification)
+        check_names(parts, what, KEY)
+        for setting in ("groups", "stratify"):
+            if parts.get(setting) is not None:
+                raise InputError(f"{what} has {setting}, and a stream, which cannot be split: leave it out", key=KEY)
+        examples = {part: _examples(parts, part, specification) for part in PARTS}
+        train, validation, test = (examples[part] for part in PARTS)
         if train is None:
-            raise InputError(f"{what} returned no training data: it has {', '.join(parts)}", key=KEY)
+            raise InputError(f"{what} has no training data: it has {', '.join(parts)}", key=KEY)
         if validation is None and specification.validation != NO_VALIDATION:
             raise InputError(
-                f"{what} returned a stream, which cannot be split: return (train, validation) or a dict with both, or "
-                "state  validation: none",
-                key=KEY,
+                f"{what} is a stream, which cannot be split: give validation data beside it, or state  "
+                "validation: none",
+                key="data.validation",
             )
         if validation is not None and specification.validation is not None:
-            raise InputError(f"{what} has a validation set of its own: leave it out", key="data.validation")
+            raise InputError(f"{what} has validation data of its own: leave it out", key="data.validation")
         return DataSet(train, validation, test, name=name, make=make)
 
     made = make()
@@ -109,51 +113,44 @@ def _unopened(part: Examples) -> Examples:
     return Examples(UnopenedStream.of(part.x)) if part.is_stream else part
 
 
-def _check_stream_names(parts: Mapping[str, Any], what: str) -> None:
-    for name in parts:
-        if name not in NAMES:
-            raise InputError(f"{what} has the unknown name {name!r}; {nearest(str(name).lower(), NAMES)}", key=KEY)
-
-
-def _examples(parts: Mapping[str, Any], short: str, what: str, specification: DataSpecification) -> Examples | None:
+def _examples(parts: Mapping[str, Any], part: str, specification: DataSpecification) -> Examples | None:
     """Returns one part: a stream, or arrays that stand beside one."""
-    value, y = parts.get(PARTS[short]), parts.get(f"y_{short}")
-    name = PARTS[short]
-    if value is None:
-        value, name = parts.get(f"x_{short}"), f"x_{short}"
-    if value is None:
-        return None
+    what = specification.source_description
+    names = [name for name in (PARTS[part], f"x_{part}") if parts.get(name) is not None]
+    stated = parts[names[0]] if names else None
+    value, *beside = stated if isinstance(stated, tuple) and stated else (stated,)
     if is_stream(value) or callable(value):
-        if y is not None:
+        weights = ("sample_weight",) if part == "train" else ()
+        others = [*names[1:], *(name for name in (f"y_{part}", f"sample_weight_{part}", *weights) if name in parts)]
+        if others or beside:
             raise InputError(
-                f"{name} of {what} is a stream, whose batches hold their targets: leave y_{short} out", key=KEY
+                f"{names[0]} of {what} is a stream, whose batches hold their targets and weights: leave "
+                f"{others[0] if others else 'what stands beside it'} out",
+                key=KEY,
             )
-        return Examples(_reiterable(value, name, specification))
-    if isinstance(value, tuple) and name == PARTS[short]:
-        return Examples(*value)
-    return Examples(value, y, parts.get(f"sample_weight_{short}"))
+        return Examples(_reiterable(value, names[0], specification))
+    trees = part_of(parts, part, what, KEY)
+    if not trees:
+        return None
+    return Examples(*(trees.get(name) for name in (f"x_{part}", f"y_{part}", f"sample_weight_{part}")))
 
 
 def _reiterable(value: Any, name: str, specification: DataSpecification) -> Any:
-    """Returns a stream that can be gone through once an epoch: a generator is made anew by calling the function."""
-    if not callable(value) or is_stream(value):
-        if not isinstance(value, types.GeneratorType):
-            return value
-        function = specification.function
+    """Returns a stream that can be gone through once an epoch: a generator is made anew for each."""
+    if isinstance(value, types.GeneratorType):
         first = [value]
 
         def again() -> Any:
-            if first:
-                return first.pop()
-            parts = call(function, specification.function_name) if function is not None else {}
-            found = parts[name]
-            return found() if callable(found) else found
+            made = first.pop() if first else call(specification)[name]
+            return made[0] if isinstance(made, tuple) else made
 
         return restarting(again)
+    if is_stream(value):
+        return value
     made = value()
+    if is_stream(made) and not isinstance(made, types.GeneratorType):
+        return made
     if not isinstance(made, types.GeneratorType):
-        if is_stream(made):
-            return made
         raise InputError(f"{name} is a function that returned a {type(made).__name__}: it must be a generator", key=KEY)
     made.close()
     return restarting(value)
@@ -223,7 +220,10 @@ def parts_of(returned: object, what: str, key: str) -> Mapping[str, Any]:
 
 def _may_be_data(value: Any) -> bool:
     return (
-        value is None or isinstance(value, Mapping | list) or kind_of(value) is not None or hasattr(value, "__array__")
+        value is None
+        or isinstance(value, Mapping | list | tuple)
+        or kind_of(value) is not None
+        or hasattr(value, "__array__")
     )
 
 

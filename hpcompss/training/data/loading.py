@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcompss.cache_folder import cache_folder
+from hpcompss.cache_folder import cache_folder, remove
 from hpcompss.training.data.data_set import DataSet
-from hpcompss.training.data.specification import DataSpecification
+from hpcompss.training.data.specification import PASSED, DataSpecification
 
 if TYPE_CHECKING:
     from hpcompss.training.data.cache import Entry
@@ -43,7 +43,7 @@ def load_data(specification: DataSpecification, *, cache_directory: str | os.Pat
 
     entry = load_entry(specification, cache_folder() if cache_directory is None else Path(cache_directory))
     name = specification.title
-    if specification.function is not None:
+    if specification.function is not None and specification.function_name != PASSED:
         name += f" (called {entry.created})"
     return streams_of(specification, name) if entry.streams else split(specification, entry, name)
 
@@ -66,12 +66,12 @@ def load_entry(specification: DataSpecification, directory: Path) -> Entry:
     source = find_source(specification)
     if source.title.startswith(RUN):
         remove_unused(directory, RUN)
-    return cached(directory, source.title, source.identity, source.read)
+    return cached(directory, source.title, source.identity, source.read, specification.source_description)
 
 
 def forget_run(specification: DataSpecification) -> None:
     """Removes from this machine's cache what a function returned for one run that is over."""
-    from hpcompss.training.data.cache import entry_path, remove
+    from hpcompss.training.data.cache import entry_path
     from hpcompss.training.data.sources import RUN, find_source
 
     if specification.function is None or specification.cache or not specification.run:

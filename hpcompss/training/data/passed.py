@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hpcompss.cache_folder import cache_folder
 from hpcompss.errors import InputError
+from hpcompss.training.data.specification import PASSED, PickledFunction, ValidationSplit
 
 __all__ = ["data_section"]
+
+PASSED_DATA = "the data passed"
 
 OPTIONS = (
     *("name", "path", "function", "train", "validation", "test", "seed", "image_size"),
@@ -18,7 +21,15 @@ OPTIONS = (
 )
 """The settings of the section ``data`` of a workflow."""
 
-COPY_BYTES = 1 << 24
+
+@dataclass(frozen=True)
+class Passed:
+    """Returns data that was passed, as a function of the user's would."""
+
+    parts: Mapping[str, Any]
+
+    def __call__(self) -> Mapping[str, Any]:
+        return self.parts
 
 
 def data_section(data: Any, validation_data: Any = None, test_data: Any = None) -> Any:
@@ -35,28 +46,41 @@ def data_section(data: Any, validation_data: Any = None, test_data: Any = None) 
     """
     parts, settings = _parts(data)
     for name, value in (("validation", validation_data), ("test", test_data)):
-        if value is not None:
-            if not parts:
-                raise InputError(f"{name}_data goes with data that is passed as arrays or a stream: leave it out")
-            parts[name] = value if isinstance(value, tuple) else (value,)
+        if value is None:
+            continue
+        if not parts:
+            raise InputError(
+                f"{name}_data goes with data that is passed as arrays or streams: leave it out", key=f"{name}_data"
+            )
+        if parts.get(name) is not None:
+            raise InputError(f"data has a part for {name}, too: leave one out", key=f"{name}_data")
+        parts[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not parts:
         return settings
-    from hpcompss.training.data.arrays import save_arrays, stream_in
+    from hpcompss.training.data.arrays import stream_in, trees_of
     from hpcompss.training.data.cache import ArrayFolder, ClassNames, cached
+    from hpcompss.training.data.digests import add_tree
 
-    if stream_in(parts) is not None:
-        return {**settings, "function": _function_of(parts)}
+    if (stream := stream_in(parts)) is not None:
+        return {**settings, "function": _function_of(parts, stream)}
+    trees = trees_of(parts, PASSED_DATA, "data", allow_nan=settings.get("allow_nan", False))
 
     def build(folder: ArrayFolder) -> ClassNames:
-        save_arrays(parts, "the data that was passed", "data", folder, allow_nan=settings.get("allow_nan", False))
+        for name, tree in trees.items():
+            folder.save_tree(name, tree)
         return ()
 
-    entry = cached(cache_folder(), "arrays", (_digest(parts),), build)
+    digest = hashlib.blake2b(digest_size=16)
+    add_tree(digest, trees)
+    entry = cached(cache_folder(), "arrays", (digest.hexdigest(),), build, PASSED_DATA)
     return {**settings, "arrays": entry.path.name}
 
 
 def _parts(data: Any) -> tuple[dict[str, Any], Any]:
     """Returns what of the data is arrays or streams, by their names, and the settings beside them."""
+    from hpcompss.training.data.function import parts_of
+    from hpcompss.training.data.streams import is_stream
+
     if data is None or isinstance(data, str):
         return {}, data
     if isinstance(data, Mapping):
@@ -64,76 +88,36 @@ def _parts(data: Any) -> tuple[dict[str, Any], Any]:
         parts = {key: value for key, value in data.items() if key not in settings}
         if not parts or "name" in settings or "path" in settings or "function" in settings:
             return {}, dict(data)
-        from hpcompss.training.data.function import parts_of
-
         return dict(parts_of(parts, "data is", "data")), settings
-    if callable(data) and not _is_stream(data):
+    if callable(data) and not is_stream(data):
         return {}, {"function": data}
-    from hpcompss.training.data.function import parts_of
-
     return dict(parts_of(data, "data is", "data")), {}
-
-
-def _is_stream(value: Any) -> bool:
-    from hpcompss.training.data.streams import is_stream
-
-    return is_stream(value)
 
 
 def _is_setting(key: str, value: Any) -> bool:
     """Returns whether a value is a setting of the section, not data under one of its names."""
-    if value is None or isinstance(value, str | int | float):
+    if key not in ("train", "validation", "test"):
         return True
     if key == "validation" and isinstance(value, Mapping):
-        return set(value) <= {"share", "order", "stratify", "groups"}
-    return key not in ("train", "validation", "test")
+        return set(value) <= {field.name for field in fields(ValidationSplit)}
+    return value is None or isinstance(value, str | int | float)
 
 
-def _function_of(parts: Mapping[str, Any]) -> Callable[[], Any]:
-    """Returns a function that returns streams on a worker."""
+def _function_of(parts: Mapping[str, Any], name: str) -> PickledFunction:
+    """Returns a function that returns streams on a worker.
+
+    Args:
+        parts: The data by its names.
+        name: That of a part which is a stream.
+    """
     import cloudpickle
 
     try:
-        content = cloudpickle.dumps(dict(parts))
+        return PickledFunction("", PASSED, cloudpickle.dumps(Passed(dict(parts))))
     except Exception as error:
-        kind = next(type(value[0] if isinstance(value, tuple) else value).__name__ for value in parts.values())
+        value = parts[name][0] if isinstance(parts[name], tuple) else parts[name]
         raise InputError(
-            f"data of the class {kind} cannot be sent to workers: pass a function that makes it, such as "
-            "data=make_data",
+            f"data of the class {type(value).__name__} cannot be sent to workers: pass a function that makes it, such "
+            "as data=make_data",
             key="data",
         ) from error
-
-    def streams() -> Any:
-        return pickle.loads(content)
-
-    return streams
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    """Returns a digest of data, by which the same arrays are kept once."""
-    import numpy as np
-
-    digest = hashlib.blake2b(digest_size=16)
-
-    def add(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, each in value.items():
-                digest.update(f"{key}:".encode())
-                add(each)
-        elif isinstance(value, list | tuple):
-            digest.update(f"{type(value).__name__}{len(value)}".encode())
-            if len(value) > 1000:  # of rows
-                digest.update(pickle.dumps(value))
-                return
-            for each in value:
-                add(each)
-        elif isinstance(value, np.ndarray) and value.dtype.kind not in "OV" and value.ndim:
-            digest.update(f"{value.dtype.str}{value.shape}".encode())
-            step = max(1, COPY_BYTES // max(1, value[:1].nbytes))
-            for start in range(0, len(value), step):
-                digest.update(np.ascontiguousarray(value[start : start + step]).view(np.uint8).data)
-        else:
-            digest.update(pickle.dumps(value))
-
-    add(parts)
-    return digest.hexdigest()

@@ -60,9 +60,7 @@ def find_source(specification: DataSpecification) -> Source:
         # What a function reads may change: only the user can know that it does not.
         run = () if specification.cache else (specification.run or uuid.uuid4().hex,)
         identity = (*function.identity(specification.function), specification.allow_nan, *run)
-        read = functools.partial(
-            function.read, specification.function, specification.function_name, specification.allow_nan
-        )
+        read = functools.partial(function.read, specification)
         title = os.path.basename(specification.function_name)
         title = title if specification.cache else f"{RUN}{title}"
         return Source(title, (READER_VERSION, "function", *identity), read)

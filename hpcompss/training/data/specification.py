@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 
-__all__ = ["KERAS_DATA_SETS", "NO_VALIDATION", "DataSpecification", "PickledFunction", "ValidationSplit"]
+__all__ = ["KERAS_DATA_SETS", "NO_VALIDATION", "PASSED", "DataSpecification", "PickledFunction", "ValidationSplit"]
 
 KERAS_DATA_SETS = (
     "boston_housing",
@@ -24,6 +24,9 @@ KERAS_DATA_SETS = (
 """The modules of `keras.datasets`; stated here because the master must not import Keras to ask."""
 
 LARGEST_SEED = 2**32 - 1
+
+PASSED = "passed"
+"""The name of the function that returns streams which were passed in Python."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ class ValidationSplit:
         _check_amount(self.share, f"{key}.share", whole=False)
         if self.order not in ("shuffled", "as_given"):
             hint = nearest(str(self.order), ("shuffled", "as_given"))
-            raise InputError(f"must be shuffled or as_given, not {self.order!r}; {hint}", key=f"{key}.order")
+            raise InputError(f"must be shuffled or as_given, not {shown(self.order)}; {hint}", key=f"{key}.order")
         if self.stratify is not None and not (isinstance(self.stratify, bool | str) and self.stratify != ""):
-            raise InputError(f"must be true, false or a column, not {self.stratify!r}", key=f"{key}.stratify")
+            raise InputError(f"must be true, false or a column, not {shown(self.stratify)}", key=f"{key}.stratify")
         if self.groups is not None and not (isinstance(self.groups, str) and self.groups):
-            raise InputError(f"must be the name of a column, not {self.groups!r}", key=f"{key}.groups")
+            raise InputError(f"must be the name of a column, not {shown(self.groups)}", key=f"{key}.groups")
         if self.in_order and (self.stratify or self.groups):
             what = "stratify" if self.stratify else "groups"
             raise InputError(f"rows in the order as_given are not drawn: leave {what} out", key=f"{key}.{what}")
@@ -93,6 +96,11 @@ class ValidationSplit:
     def in_order(self) -> bool:
         """Whether rows keep their order."""
         return self.order == "as_given"
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """All but how much: what decides which rows go together."""
+        return (self.order, self.stratify, self.groups)
 
 
 NO_VALIDATION = "none"
@@ -185,15 +193,15 @@ class DataSpecification:
         """What to call the data: ``cifar10``, ``flowers.tar.gz``, ``my_data:load``, ``my_data.py:load``."""
         if self.name is not None:
             return self.name
-        if self.arrays is not None:
-            return "arrays"
+        if self.arrays is not None or self.function_name == PASSED:
+            return "data"
         return os.path.basename(self.path if self.path is not None else self.function_name)
 
     @property
     def function_name(self) -> str:
         """The function by its name; empty when the data comes from elsewhere."""
         if isinstance(self.function, PickledFunction):
-            return f"{self.function.module}:{self.function.name}"
+            return ":".join(part for part in (self.function.module, self.function.name) if part)
         return self.function if isinstance(self.function, str) else ""
 
     @property
@@ -201,8 +209,8 @@ class DataSpecification:
         """Where the data comes from, for messages."""
         if self.path is not None:
             return f"'{os.fspath(self.path)}'"
-        if self.arrays is not None:
-            return "the data that was passed"
+        if self.arrays is not None or self.function_name == PASSED:
+            return "the data passed"
         if self.function is not None:
             return f"the function '{self.function_name}'"
         return f"the data set '{self.name}'"
@@ -214,10 +222,12 @@ def _check_source(specification: DataSpecification) -> None:
         accepted = isinstance(value, str) or (key == "function" and callable(value))
         accepted = accepted or (key == "path" and isinstance(value, os.PathLike))
         if value is not None and (not accepted or not value):
-            raise InputError(f"must be a text that is not empty, not {value!r}", key=f"data.{key}")
-    if specification.path is not None and specification.function is not None:
-        raise InputError("state either data.path or data.function, not both", key="data.function")
-    if specification.path is not None or specification.function is not None or specification.arrays is not None:
+            raise InputError(f"must be a text that is not empty, not {shown(value)}", key=f"data.{key}")
+    sources = [key for key in ("path", "function", "arrays") if getattr(specification, key) is not None]
+    if len(sources) > 1:
+        first, second = (f"data.{key}" for key in sources[:2])
+        raise InputError(f"state either {first} or {second}, not both", key=second)
+    if sources:
         return
     if specification.name is None:
         raise InputError("no source is stated: give data.name, data.path or data.function", key="data")
@@ -236,7 +246,7 @@ def _check_amount(amount: object, key: str, *, whole: bool) -> None:
         return
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
         none = ", or none" if key == "data.validation" else ""
-        raise InputError(f"must be a count such as 1000 or a fraction such as 0.2{none}, not {amount!r}", key=key)
+        raise InputError(f"must be a count such as 1000 or a fraction such as 0.2{none}, not {shown(amount)}", key=key)
     if isinstance(amount, int) and amount < 1:
         raise InputError(f"a count must be at least 1, not {amount}", key=key)
     if isinstance(amount, float) and not (0 < amount < 1 or (whole and amount == 1)):
@@ -248,7 +258,7 @@ def _check_amount(amount: object, key: str, *, whole: bool) -> None:
 
 def _check_seed(seed: object) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"must be a whole number from 0 to {LARGEST_SEED}, not {seed!r}", key="data.seed")
+        raise InputError(f"must be a whole number from 0 to {LARGEST_SEED}, not {shown(seed)}", key="data.seed")
 
 
 def _checked_size(specification: DataSpecification) -> tuple[int, int]:
@@ -257,7 +267,7 @@ def _checked_size(specification: DataSpecification) -> tuple[int, int]:
         height, width = size
         if all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in (height, width)):
             return height, width
-    raise InputError(f"must be [height, width] in pixels, such as [32, 32], not {size!r}", key="data.image_size")
+    raise InputError(f"must be [height, width] in pixels, such as [32, 32], not {shown(size)}", key="data.image_size")
 
 
 def _check_columns(specification: DataSpecification, key: str) -> None:
@@ -266,7 +276,7 @@ def _check_columns(specification: DataSpecification, key: str) -> None:
         return
     names = value if isinstance(value, tuple) and key != "weights" else (value,)
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"must be the name of a column, or a list of them, not {value!r}", key=f"data.{key}")
+        raise InputError(f"must be the name of a column, or a list of them, not {shown(value)}", key=f"data.{key}")
     if specification.path is None:
         raise InputError("names columns of a table: state data.path too, or leave it out", key=f"data.{key}")
     if key == "features":

@@ -109,22 +109,24 @@ def rule_labels(entry: Entry, rule: ValidationSplit) -> tuple[Array | None, Arra
     Raises:
         InputError: There is no such column, or the targets are no classes.
     """
-    groups = None if rule.groups is None else _column(entry, "groups", rule.groups)
-    if isinstance(rule.stratify, str):
-        return _column(entry, "stratify", rule.stratify), groups
+    groups = _column(entry, "groups", rule.groups)
+    if rule.stratify is not False and (labels := _column(entry, "stratify", rule.stratify)) is not None:
+        return labels, groups
     labels = labels_of(entry.tree("y_train")) if "y_train" in entry and rule.stratify is not False else None
     if rule.stratify and labels is None:
         raise InputError(
             "the targets are no classes (whole numbers or words in one column): name a column, or leave it out",
             key="data.validation.stratify",
         )
-    return (None if rule.in_order else labels), groups
+    return labels, groups
 
 
-def _column(entry: Entry, setting: str, name: str) -> Array:
+def _column(entry: Entry, setting: str, name: str | bool | None) -> Array | None:
     """Returns a column that a split goes by: one that the source gave for that, a feature, or an input of its own."""
     if setting in entry:
         return np.asarray(entry.tree(setting))
+    if not isinstance(name, str):
+        return None
     x = entry.tree("x_train")
     columns = [str(each) for each in x.columns] if is_frame(x) else list(x) if isinstance(x, dict) else []
     if name not in columns:
@@ -157,21 +159,36 @@ def select(count: int, rows: int, labels: Array | None, random: np.random.Random
     return random.permutation(order[:count]), random.permutation(order[count:])
 
 
-def select_groups(count: int, groups: Array, random: np.random.RandomState) -> tuple[Positions, Positions]:
+def select_groups(
+    count: int, groups: Array, labels: Array | None, random: np.random.RandomState
+) -> tuple[Positions, Positions]:
     """Returns the positions of about ``count`` rows and those of all others; rows of one group stay together.
 
-    Groups are taken in random order, each that does not exceed ``count``, and the smallest one where none does.
+    Groups come in random order. One is taken if it does not exceed ``count`` and brings the number of rows of each
+    class nearer to the class's share, and the smallest one is where none does.
 
     Args:
         count: How many rows to take.
         groups: The group of each row, shape (rows,).
+        labels: The class of each row, shape (rows,), or None.
         random: Draws the order of the groups, and of the rows.
+
+    Raises:
+        InputError: All rows are of one group.
     """
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    taken, left = np.zeros(len(sizes), bool), count
+    if len(sizes) < 2:
+        raise InputError("all rows are of one group, which cannot be split", key="data.validation.groups")
+    classes = np.zeros(len(groups), int) if labels is None else np.unique(labels, return_inverse=True)[1]
+    content = np.zeros((len(sizes), classes.max() + 1))
+    np.add.at(content, (numbers, classes), 1)
+    shares = content.sum(axis=0)
+    lacking, left = count * shares / shares.sum(), count
+    taken = np.zeros(len(sizes), bool)
     for group in random.permutation(len(sizes)):
-        if sizes[group] <= left:
-            taken[group], left = True, left - sizes[group]
+        after = lacking - content[group]
+        if sizes[group] <= left and (after**2 / shares).sum() < (lacking**2 / shares).sum():
+            taken[group], lacking, left = True, after, left - sizes[group]
     if not taken.any():
         taken[sizes.argmin()] = True
     chosen = taken[numbers]
@@ -247,13 +264,20 @@ def _training_entry(plan: Plan, specification: DataSpecification, source: Entry)
     """Returns the entry whose ``train`` arrays hold the training rows, then the validation rows."""
     rule, seed = specification.split or ValidationSplit(), specification.seed
     rows = examples(source, "train").rows or 0
-    if rule.in_order or (not (plan.test_split or plan.validation) and plan.train == rows):
-        return source  # in order, the parts are stretches of what is there
+    if rule.in_order:
+        for name in ("groups", "stratify"):
+            if name in source:
+                raise InputError(f"rows in the order as_given are not drawn: leave {name} out", key="data.validation")
+        return source  # the parts are stretches of what is there
+    if not (plan.test_split or plan.validation) and plan.train == rows:
+        return source
 
     def build(folder: ArrayFolder) -> ClassNames:
         labels, groups = rule_labels(source, rule)
         rest = _drawn(plan.test_split, np.arange(rows), labels, groups, seed, "test split")[1]
-        subset = _drawn(plan.train + plan.validation, rest, labels, groups, seed, "train subset")[0]
+        subset = rest
+        if groups is None or specification.train is not None:  # whole groups are not just as many rows as asked for
+            subset = _drawn(plan.train + plan.validation, rest, labels, groups, seed, "train subset")[0]
         validation, train = _drawn(plan.validation, subset, labels, groups, seed, "validation")
         _save(source, "train", np.concatenate([train, validation]), folder, "train")
         for name in ("groups", "stratify"):
@@ -263,7 +287,7 @@ def _training_entry(plan: Plan, specification: DataSpecification, source: Entry)
         return source.class_names
 
     # Kept in the source's own folder, so that they go when it goes.
-    identity = (SPLIT_VERSION, plan.test_split, plan.train, plan.validation, seed, rule)
+    identity = (SPLIT_VERSION, plan.test_split, plan.train, plan.validation, seed, *rule.way)
     return cached(source.path, "train", identity, build)
 
 
@@ -273,7 +297,8 @@ def _drawn(
     """Returns ``count`` of some rows, and the others; the groups of one count as its rows do."""
     random, count = _random(seed, purpose), min(count, len(among))
     if groups is not None and 0 < count < len(among):
-        first, second = select_groups(count, groups[among], random)
+        of_among = None if labels is None else labels[among]
+        first, second = select_groups(count, groups[among], of_among, random)
     else:
         first, second = select(count, len(among), None if labels is None else labels[among], random)
     return among[first], among[second]
@@ -290,17 +315,16 @@ def _test_entry(plan: Plan, specification: DataSpecification, source: Entry) -> 
         return source
 
     def build(folder: ArrayFolder) -> ClassNames:
-        labels, groups = (
-            rule_labels(source, rule) if origin == "train" else (labels_of(examples(source, "test").y), None)
-        )
         if rule.in_order:
             chosen = np.arange(rows - count, rows) if origin == "train" else np.arange(count)
         else:
+            y = examples(source, "test").y
+            labels, groups = rule_labels(source, rule) if origin == "train" else (labels_of(y), None)
             chosen = _drawn(count, np.arange(rows), labels, groups, seed, purpose)[0]
         _save(source, origin, chosen, folder, "test")
         return source.class_names
 
-    return cached(source.path, "test", (SPLIT_VERSION, origin, count, seed, rule), build)
+    return cached(source.path, "test", (SPLIT_VERSION, origin, count, seed, *rule.way), build)
 
 
 def _random(seed: int, purpose: str) -> np.random.RandomState:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hpcompss.errors import InputError
+
 __all__ = ["UnopenedStream", "chain", "is_stream", "restarting"]
 
 STREAMS = (
@@ -84,7 +86,12 @@ def restarting(make: Callable[[], Iterator[Any]]) -> Any:
     import numpy as np
     import tensorflow
 
-    first = next(make())
+    def batches() -> Iterator[Any]:
+        return map(keras.tree.lists_to_tuples, make())  # TensorFlow takes a list for one array
+
+    first = next(batches(), None)
+    if first is None:
+        raise InputError("the generator ends before its first batch", key="data")
 
     def specification(value: Any) -> Any:
         array = np.asarray(value)
@@ -92,10 +99,14 @@ def restarting(make: Callable[[], Iterator[Any]]) -> Any:
         return tensorflow.TensorSpec((None, *array.shape[1:]) if array.ndim else (), kind)
 
     return tensorflow.data.Dataset.from_generator(
-        make, output_signature=keras.tree.map_structure(specification, keras.tree.lists_to_tuples(first))
+        batches, output_signature=keras.tree.map_structure(specification, first)
     )
 
 
 def _endless(make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     while True:
-        yield from make()
+        batch = None
+        for batch in make():
+            yield batch
+        if batch is None:
+            raise InputError("the generator ends before its first batch", key="data")

@@ -115,7 +115,8 @@ def concatenate(trees: Sequence[Any]) -> Any:
         import tensorflow
 
         return tensorflow.concat(trees, 0)
-    return np.concatenate(trees)
+    types = {each.dtype for each in trees}
+    return np.concatenate(trees, dtype=first.dtype if len(types) == 1 else None)  # NumPy alone drops a byte order
 
 
 def is_text(leaf: Any) -> bool:

@@ -40,8 +40,8 @@ def test_an_entry_is_built_once_and_mapped(cache):
     cached(cache, "numbers", IDENTITY, build)
     entry = cached(cache, "numbers", IDENTITY, no_build)
     assert entry.class_names == ("a", "b")
-    assert entry.names == ("x_train",)
-    array = entry.array("x_train")
+    assert entry.files == ("x_train.npy",)
+    array = entry.tree("x_train")
     assert isinstance(array, np.memmap) and not array.flags.writeable
     np.testing.assert_array_equal(array, np.arange(6.0).reshape(3, 2))
 
@@ -62,7 +62,7 @@ def test_rows_are_appended_without_knowing_how_many(cache):
             file.append(np.full((1, 2), number))
         return ()
 
-    array = cached(cache, "grown", IDENTITY, grow).array("x")
+    array = cached(cache, "grown", IDENTITY, grow).tree("x")
     assert array.dtype == np.int16
     np.testing.assert_array_equal(array[:, 1], np.arange(1234))
 
@@ -84,7 +84,7 @@ def test_a_damaged_entry_is_built_again_with_a_warning(cache, damage):
     damage(cached(cache, "numbers", IDENTITY, build).path)
     with pytest.warns(UserWarning, match=r"the cached data in '.*' is damaged"):
         entry = cached(cache, "numbers", IDENTITY, build)
-    assert entry.array("x_train").shape == (3, 2)
+    assert entry.tree("x_train").shape == (3, 2)
 
 
 def test_a_failed_build_leaves_nothing(cache):
@@ -115,7 +115,7 @@ def test_a_killed_builder_leaves_no_entry_and_its_remains_are_cleared(cache):
         assert process.stdout.readline() == "half\n"
         os.kill(process.pid, signal.SIGKILL)
     assert list(cache.glob("*.partial"))
-    assert cached(cache, "numbers", IDENTITY, build).array("x_train").shape == (3, 2)
+    assert cached(cache, "numbers", IDENTITY, build).tree("x_train").shape == (3, 2)
     assert not list(cache.glob("*.partial"))
 
 
@@ -132,7 +132,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(cache, tmp_path):
             return ()
         print("ready", flush=True)
         sys.stdin.read()
-        print(cached(Path(sys.argv[1]), "numbers", ("two",), build).array("x_train").sum())
+        print(cached(Path(sys.argv[1]), "numbers", ("two",), build).tree("x_train").sum())
         """
     processes = [run(code, cache, tmp_path / "builders") for _ in range(2)]
     for process in processes:
@@ -159,7 +159,7 @@ def test_without_locks_the_first_to_finish_wins(cache, monkeypatch):
 
     entry = cached(cache, "numbers", IDENTITY, build_while_another_does)
     assert paths == [entry.path]
-    assert entry.array("x_train").shape == (3, 2)
+    assert entry.tree("x_train").shape == (3, 2)
     assert not list(cache.glob("*.partial"))
 
 

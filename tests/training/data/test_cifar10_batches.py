@@ -42,7 +42,8 @@ def test_they_are_read(load, batches, pack, tmp_path):
     archive = pack(batches, tmp_path / "cifar-10-python.tar.gz", "cifar-10-batches-py")
     for path in (batches, batches.parent / "cifar-10-batches-py", archive):
         data = load(path=path)
-        x, y = data.training_and_validation()
+        both = data.training_and_validation()
+        x, y = both.x, both.y
         assert x.shape == (50, 32, 32, 3) and x.dtype == np.uint8
         np.testing.assert_array_equal(x[:, 5, 7, 0], y)
         assert np.all(x[..., 1] == 100)

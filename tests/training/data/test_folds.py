@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcompss.errors import InputError
 from hpcompss.training.data import DataSpecification, load_data
 from hpcompss.training.data.folds import assign_folds, folds_of
+from hpcompss.training.data.specification import ValidationSplit
 
 
 def numbered(count, classes=4):
@@ -17,7 +18,8 @@ def numbered(count, classes=4):
 
 
 def folds_at(path, folds, seed=0, **settings):
-    return folds_of(load_data(DataSpecification(path=path, **settings)), folds, seed)
+    data = load_data(DataSpecification(path=path, **settings))
+    return folds_of(data, folds, DataSpecification(path=path, seed=seed, **settings))
 
 
 @given(
@@ -27,7 +29,7 @@ def folds_at(path, folds, seed=0, **settings):
 )
 def test_each_fold_has_its_share_of_each_class(sizes, folds, seed):
     y = np.repeat(np.arange(len(sizes)), sizes)
-    parts = assign_folds(y, folds, np.random.RandomState(seed))
+    parts = assign_folds(len(y), folds, y, None, np.random.RandomState(seed))
     assert sorted(np.concatenate(parts)) == list(range(len(y)))
     counts = np.array([np.bincount(y[part], minlength=len(sizes)) for part in parts])
     assert np.all(np.ptp(counts, axis=0) <= 1)
@@ -98,6 +100,53 @@ def test_more_folds_than_the_smallest_class_has_rows(archive_of):
 def test_the_smallest_class_is_named(class_folders):
     with pytest.raises(InputError, match=r"the class 'cat' has only 10 training and validation examples"):
         folds_at(class_folders, 11)
+
+
+def folds_of_function(function, folds, **settings):
+    specification = DataSpecification(function=function, **settings)
+    return folds_of(load_data(specification), folds, specification)
+
+
+def test_folds_in_order_train_on_what_came_before():
+    x = np.arange(50)
+    made = folds_of_function(lambda: (x, x), 4, validation=ValidationSplit(order="as_given"))
+    assert [fold.train.x.tolist() for fold in made] == [list(range(end)) for end in (10, 20, 30, 40)]
+    assert [fold.validation.x.tolist() for fold in made] == [list(range(end, end + 10)) for end in (10, 20, 30, 40)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(sizes=st.lists(st.integers(1, 9), min_size=4, max_size=12), folds=st.integers(2, 4), seed=st.integers(0, 99))
+def test_groups_stay_in_one_fold(sizes, folds, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    for labels in (None, groups % 2):
+        parts = assign_folds(len(groups), folds, labels, groups, np.random.RandomState(seed))
+        assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+        assert all(len(part) for part in parts)
+        assert sum(len(set(groups[part])) for part in parts) == len(sizes)
+
+
+def test_folds_of_groups():
+    groups = np.repeat(np.arange(10), 5)
+    x = np.arange(50)
+    made = folds_of_function(lambda: {"train": (x, x % 2, x * 1.0), "groups": groups}, 3)
+    assert sorted(np.concatenate([fold.validation.x for fold in made])) == list(range(50))
+    for fold in made:
+        assert not set(groups[fold.train.x]) & set(groups[fold.validation.x])
+        np.testing.assert_array_equal(fold.train.x, fold.train.weights)
+    with pytest.raises(InputError, match="11 folds are asked for, but there are only 10 groups: take at most 10"):
+        folds_of_function(lambda: {"train": (x, x % 2), "groups": groups}, 11)
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        ("none", "training.folds: folds are for validation, and data.validation is none"),
+        (ValidationSplit(order="as_given"), "training.folds: 12 folds in order need 13 rows, not 12"),
+    ],
+)
+def test_no_folds(validation, message):
+    with pytest.raises(InputError, match=message):
+        folds_of_function(lambda: (np.arange(12), np.arange(12.0)), 12, validation=validation)
 
 
 def test_more_folds_than_rows(archive_of):

@@ -17,7 +17,8 @@ def brightness(images):
 
 def check_pets(data):
     assert data.class_names == ("cat", "dog")
-    x, y = data.training_and_validation()
+    both = data.training_and_validation()
+    x, y = both.x, both.y
     assert x.dtype == np.uint8 and x.shape == (20, 4, 4, 3) and y.dtype == np.int64
     assert brightness(x[y == 0]) == list(range(10))
     assert brightness(x[y == 1]) == list(range(200, 210))
@@ -73,7 +74,7 @@ def test_other_files_are_left_alone(load, class_folders):
 def test_a_changed_folder_is_read_again(load, class_folders, write_image):
     check_pets(load(path=class_folders))
     write_image(class_folders / "train" / "cat" / "10.png", 10)
-    assert len(load(path=class_folders).training_and_validation()[0]) == 21
+    assert len(load(path=class_folders).training_and_validation().y) == 21
 
 
 def test_grey_images_have_one_channel(load, tmp_path, write_image):
@@ -87,7 +88,7 @@ def test_grey_images_among_colour_images(load, tmp_path, write_image):
     for number in range(5):
         write_image(tmp_path / "a" / f"{number}.png", number, mode="L")
         write_image(tmp_path / "b" / f"{number}.png", 10 + number, mode="RGBA")
-    x, _ = load(path=tmp_path).training_and_validation()
+    x = load(path=tmp_path).training_and_validation().x
     assert x.shape == (10, 4, 4, 3)
     assert brightness(x) == [*range(5), *range(10, 15)]
 

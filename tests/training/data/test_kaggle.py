@@ -25,7 +25,8 @@ def write_table(root, labels, header="id,label"):
 def test_it_is_read(load, competition, pack, tmp_path):
     for path in (competition, pack(competition, tmp_path / "cifar.tar.gz", "cifar-10")):
         data = load(path=path)
-        x, y = data.training_and_validation()
+        both = data.training_and_validation()
+        x, y = both.x, both.y
         assert data.class_names == ("cat", "frog")
         assert data.test is None
         np.testing.assert_array_equal(x[:, 0, 0, 0] % 2, y)

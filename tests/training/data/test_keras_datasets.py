@@ -57,7 +57,8 @@ def test_what_keras_returns_is_cached(load, monkeypatch):
     monkeypatch.setattr(module, "load_data", lambda: ((images, labels), (images, labels)))
     data = load(name="cifar10", validation=0.5)
     assert describe(data) == "cifar10: 10 train, 10 validation, 20 test; 32 x 32 x 3 uint8; 10 classes"
-    assert data.test.y.tolist() == [*range(10), *range(10)]
+    assert data.test.y.ravel().tolist() == [*range(10), *range(10)]
+    assert data.test.y.dtype == np.uint8 and data.test.y.shape == (20, 1)
     assert data.class_names[3] == "cat"
     monkeypatch.delattr(module, "load_data")
     load(name="cifar10", validation=0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcompss.errors import InputError
-from hpcompss.training.data import DataSet, describe
+from hpcompss.training.data import DataSet, Examples, describe
 
 ROOT = Path(__file__).parents[3]
 CIFAR10 = ROOT.parent / "shared" / "data" / "cifar10-images.tar.gz"
@@ -33,9 +33,9 @@ def test_a_broken_link_in_a_folder(load, class_folders):
 
 @pytest.mark.parametrize("content", [b"", b"name,age\n", b"PK\x03\x04 not really a zip"])
 def test_a_file_of_unknown_format(load, tmp_path, content):
-    (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"data.path: the format of '.*table.csv' is unknown: looked for an .npz file"):
-        load(path=tmp_path / "table.csv")
+    (tmp_path / "table.data").write_bytes(content)
+    with pytest.raises(InputError, match=r"data.path: the format of '.*table.data' is unknown: looked for an .npz"):
+        load(path=tmp_path / "table.data")
 
 
 def test_an_empty_folder(load, tmp_path):
@@ -57,7 +57,10 @@ def test_the_description_of_each_kind_of_target():
         (np.zeros((4, 5), np.int64), "5 labels each"),
         (np.array([0, 1, 1, 2]), "3 classes"),
     ]:
-        assert describe(DataSet(x, y, x, y, name="it")) == f"it: 4 train, 4 validation; 3 float32; {words}"
+        assert (
+            describe(DataSet(Examples(x, y), Examples(x, y), name="it"))
+            == f"it: 4 train, 4 validation; 3 float32; {words}"
+        )
 
 
 @pytest.mark.slow
@@ -71,3 +74,16 @@ def test_the_real_cifar10(load):
     assert data.class_names[:2] == ("airplane", "automobile")
     # Known of CIFAR-10: its pixels' mean brightness is about 0.473 of 255.
     assert data.train.x.mean() / 255 == pytest.approx(0.473, abs=0.01)
+
+
+def test_the_description_of_each_kind_of_features():
+    import pandas
+
+    frame, x, y = pandas.DataFrame({"a": [1, 2], "b": ["u", "v"]}), np.zeros((2, 3)), np.zeros(2)
+    for features, words in [
+        (frame, "2 columns"),
+        ({"table": frame}, "2 columns"),
+        ({"image": x, "text": np.array(["a", "b"])}, "image 3 float64, text 1 text"),
+        ([x, [x, frame]], "0 3 float64, 1[0] 3 float64, 1[1] 2 columns"),
+    ]:
+        assert describe(DataSet(Examples(features, y), None, name="it")).split("; ")[1] == words
