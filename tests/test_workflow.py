@@ -82,7 +82,7 @@ def test_every_setting(load, tmp_path):
     assert workflow.function == f"{tmp_path}/model.py:f"
     assert workflow.search.sampler == {"name": "grid", "order": "shuffled"}
     assert (workflow.search.time, workflow.search.trials, workflow.search.seed) == (5400, 7, 3)
-    assert vars(workflow.trial_resources) == {"cpu": 2, "gpu": 0.5, "memory": 2 * 10**9, "time_limit": 90}
+    assert workflow.trial_resources == Resources(cpu=2, gpu=0.5, memory=2 * 10**9, time_limit=90)
     assert (workflow.engine.workers, workflow.engine.gpus) == (3, 1)
     assert (workflow.objective.direction, workflow.objective.epoch) == ("maximize", "last")
 

@@ -17,7 +17,7 @@ from hpcompss.training.evidence import UNTRAINED
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.hypermodel import ModelBuilder
 from hpcompss.training.job import Job
-from hpcompss.training.kept import About, existing, load_model, read_about, save_model
+from hpcompss.training.kept import About, existing, load_model, read_about, save_model, why_unsaved
 from hpcompss.training.rehearsal import refit_epochs
 from hpcompss.training.testing import Untestable, metrics_on_test
 from hpcompss.training.user_objects import user_objects
@@ -171,7 +171,7 @@ class _LastTask:
         except Exception as error:
             path.unlink(missing_ok=True)
             self.warnings.append(
-                f"the ensemble has no file of its own ({failure_of(error).reason}): Study.ensemble_model() makes it of "
+                f"the ensemble has no file of its own ({why_unsaved(error)}): Study.ensemble_model() makes it of "
                 "its members' models"
             )
 

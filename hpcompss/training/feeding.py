@@ -8,12 +8,16 @@ that it would have seen.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
-from hpcompss.training.data.streams import is_stream
+from hpcompss.errors import InputError
+from hpcompss.training.data.streams import RESTARTS, is_stream
 from hpcompss.training.data.trees import is_frame, is_text, kind_of, map_tree
 
-__all__ = ["LARGE", "feed", "feed_evaluation"]
+__all__ = ["LARGE", "feed", "feed_evaluation", "needing_whole_epochs"]
 
 LARGE = 64 << 20
 """Bytes of data from which on a copy in each worker is worth avoiding. Below it, Keras's own way costs less."""
@@ -34,6 +38,8 @@ def feed(keras: Any, arguments: dict[str, Any]) -> None:
     x = arguments.get("x")
     if is_stream(x) and not isinstance(x, keras.utils.PyDataset):
         arguments.setdefault("shuffle", False)  # or Keras warns that the stream decides that
+        if arguments.get("steps_per_epoch") and getattr(x, RESTARTS, False):
+            arguments["x"] = x.repeat()
     if keras.backend.backend() != "tensorflow":
         return
     size, validation = arguments.get("batch_size"), arguments.get("validation_data")
@@ -53,6 +59,30 @@ def feed_evaluation(keras: Any, arguments: dict[str, Any]) -> None:
     """Does the same with the arguments of ``model.evaluate``."""
     if keras.backend.backend() == "tensorflow":
         _feed(keras, arguments, None if arguments.get("steps") else arguments.get("batch_size") or KERAS_BATCH_SIZE)
+
+
+@contextlib.contextmanager
+def needing_whole_epochs(steps: int | None) -> Iterator[None]:
+    """Raises where a stream ends within an epoch, for which Keras has a warning, after which it trains less.
+
+    Args:
+        steps: How many batches an epoch has. None where the stream says that by its end, of which Keras warns, too.
+
+    Raises:
+        InputError: The stream ended early.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore" if steps is None else "error", r"\s*Your input ran out of data", UserWarning)
+        try:
+            yield
+        except UserWarning as warning:
+            if "ran out of data" not in str(warning):
+                raise
+            raise InputError(
+                f"the data ended within an epoch of {steps} batches: lower training.fit.steps_per_epoch, or give a "
+                "stream with more, such as dataset.repeat()",
+                key="training.fit.steps_per_epoch",
+            ) from None
 
 
 def _feed(keras: Any, arguments: dict[str, Any], batch_size: int | None, shuffle: Any = False) -> bool:

@@ -34,6 +34,12 @@ def check_settings(job: Job, data: DataSet, own_fit: bool) -> None:
         )
     if not own_fit:
         check_for_keras(data)
+        if getattr(data.train.x, "kind", "") == "generator" and "steps_per_epoch" not in job.fit:
+            raise InputError(
+                "this backend of Keras goes through a generator once, and ours goes on for ever: state how many "
+                "batches an epoch has",
+                key="training.fit.steps_per_epoch",
+            )
     if data.validation is not None:
         return
     if job.metric.startswith("val_") and not own_fit:

@@ -36,7 +36,7 @@ from hpcompss.training.checkpoint import (
 )
 from hpcompss.training.data import Examples
 from hpcompss.training.evidence import Evidence, input_specification
-from hpcompss.training.feeding import feed, feed_evaluation
+from hpcompss.training.feeding import feed, feed_evaluation, needing_whole_epochs
 from hpcompss.training.hypermodel import ModelBuilder, as_hypermodel, overrides_fit
 from hpcompss.training.job import INFERENCE, Job
 from hpcompss.training.kept import example_inputs, reset_metrics
@@ -423,7 +423,9 @@ def fit_model(
     curves.evidence = evidence = Evidence(keras, model, overrides_fit(hypermodel))
     with _argument_errors(hypermodel, exact, stated, offered) as signature, _placing(keras, hypermodel, trial) as place:
         arguments, options = signature.arguments(training, stated, offered, refit)
-        with _watched(keras, recorder, place, evidence):
+        own_fit = overrides_fit(hypermodel)
+        whole = contextlib.nullcontext() if own_fit else needing_whole_epochs(job.fit.get("steps_per_epoch"))
+        with _watched(keras, recorder, place, evidence), whole:
             outcome = hypermodel.fit(hp, model, *arguments, **options)
     is_model_alone = isinstance(outcome, keras.Model)
     outcome, curves.model, reason = evidence.settle(outcome, recorder.models)

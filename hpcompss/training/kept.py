@@ -34,6 +34,7 @@ __all__ = [
     "reset_metrics",
     "save_model",
     "sibling",
+    "why_unsaved",
 ]
 
 KERAS, WEIGHTS = ".keras", ".weights.h5"
@@ -126,7 +127,7 @@ def save_model(
     except Exception as error:
         if configuration is None:
             raise
-        reason = _reason(error)
+        reason = why_unsaved(error)
     target = sibling(path)
     with _writing(target) as draft:
         _write_weights(model, draft, about)
@@ -145,8 +146,8 @@ def _check_readable(keras: Any, model: Any, path: Path, objects: Mapping[str, An
     except Exception as error:
         _check_same(model, _read_keras(keras, path, objects, compile=False))
         return (
-            f"keras.saving.load_model reads its file with compile=False alone ({_reason(error)}): Study.best_model() "
-            "gives it compiled"
+            f"keras.saving.load_model reads its file with compile=False alone ({why_unsaved(error)}): "
+            "Study.best_model() gives it compiled"
         )
     return ""
 
@@ -255,7 +256,7 @@ def load_model(keras: Any, hypermodel: ModelBuilder, path: Path, configuration: 
         with contextlib.suppress(Exception):
             model = _read_keras(keras, path, objects, compile=False)
     if model is None:
-        raise InputError(f"{path} does not give a model: {_reason(first)}") from first
+        raise InputError(f"{path} does not give a model: {why_unsaved(first)}") from first
     return model
 
 
@@ -360,7 +361,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _reason(error: BaseException | None) -> str:
+def why_unsaved(error: BaseException | None) -> str:
+    """Returns why a model cannot be saved as a file of its own, in a few words."""
     if error is None:
         return "it is unknown what builds it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -21,11 +21,10 @@ def error_of(**settings: Any) -> InputError:
     return error
 
 
-def test_finds_the_space_and_describes_the_data(keras: Any) -> None:
+def test_finds_the_space(keras: Any) -> None:
     found = inspect_model(make_job())
     assert isinstance(found, Inspection)
     assert found.space == Space([Int("units", 4, 16, step=4), Float("rate", 1e-3, 1e-1, sampling="log")])
-    assert found.data == "digits: 80 train, 40 validation, 360 test; 8 x 8 x 1 float32; 10 classes"
     assert found.warnings == ()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,9 +124,11 @@ def test_a_share_of_the_data(
     sizes: list[tuple[int, int]] = []
     fit = keras.Model.fit
 
-    def noting(model: Any, x: Any, y: Any, validation_data: Any, **rest: Any) -> Any:
-        sizes.append((len(x), len(validation_data[0])))
-        return fit(model, x, y, validation_data=validation_data, **rest)
+    @functools.wraps(fit)
+    def noting(model: Any, x: Any, y: Any, *rest: Any, **named: Any) -> Any:
+        given = inspect.signature(fit).bind(model, x, y, *rest, **named).arguments
+        sizes.append((len(x), len(given["validation_data"][0])))
+        return fit(model, x, y, *rest, **named)
 
     monkeypatch.setattr(keras.Model, "fit", noting)
     result = good(train(make_job(), 0, CONFIGURATION, tmp_path, None, Stage(share=share)))

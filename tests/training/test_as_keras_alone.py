@@ -328,3 +328,32 @@ def test_large_arrays_are_read_by_batch_in_the_order_of_keras(
     assert "Dataset" in seen[0]
     for name, curve in expected.items():
         assert result.curves[name] == pytest.approx(curve, abs=1e-6), name
+
+
+def generated() -> Any:
+    def batches() -> Any:
+        x, y = table()
+        for begin in range(0, 40, 10):
+            yield x[begin : begin + 10], y[begin : begin + 10]
+
+    return {"train": batches, "validation": (table()[0][40:], table()[1][40:])}
+
+
+@pytest.mark.parametrize(("steps", "count"), [(None, 4), (4, 4), (9, 9)])
+def test_a_generator_begins_anew_when_it_ends(keras: Any, steps: int | None, count: int) -> None:
+    job = Job(plain, DataSpecification(function=generated, run="1"), "val_loss", "minimize", epochs=3)
+    job = dataclasses.replace(job, fit={} if steps is None else {"steps_per_epoch": steps})
+    updates: list[int] = []
+
+    class Counting(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            updates.append(int(self.model.optimizer.iterations))
+
+    result = train(dataclasses.replace(job, callbacks=(Counting(),)), 0, {"units": 5}, None, None)
+    assert result.failure is None and updates == [count, 2 * count, 3 * count]
+
+
+def test_a_stream_that_ends_within_an_epoch_fails_the_trial(keras: Any) -> None:
+    job = Job(plain, DataSpecification(function=tf_data, run="1"), "val_loss", "minimize", epochs=3)
+    result = train(dataclasses.replace(job, fit={"steps_per_epoch": 9}), 0, {"units": 5}, None, None)
+    assert result.failure is not None and "the data ended within an epoch of 9 batches" in result.failure.reason

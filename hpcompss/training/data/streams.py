@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcompss.errors import InputError
 
-__all__ = ["UnopenedStream", "chain", "is_stream", "restarting"]
+__all__ = ["RESTARTS", "UnopenedStream", "chain", "is_stream", "restarting"]
 
 STREAMS = (
     ("tensorflow", "Dataset", "DatasetV2"),
@@ -20,6 +20,9 @@ STREAMS = (
     ("grain", "Dataset", "DataLoader", "MapDataset", "IterDataset"),
 )
 """The packages, each with the names of its classes of iterables that Keras's ``fit`` takes."""
+
+RESTARTS = "_begins_anew"
+"""The attribute of a stream of TensorFlow that may begin anew within an epoch, for it is a generator's."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,10 @@ def restarting(make: Callable[[], Iterator[Any]]) -> Any:
         kind = tensorflow.string if array.dtype.kind in "USO" else array.dtype
         return tensorflow.TensorSpec((None, *array.shape[1:]) if array.ndim else (), kind)
 
-    return tensorflow.data.Dataset.from_generator(
-        batches, output_signature=keras.tree.map_structure(specification, first)
-    )
+    signature = keras.tree.map_structure(specification, first)
+    stream = tensorflow.data.Dataset.from_generator(batches, output_signature=signature)
+    setattr(stream, RESTARTS, True)
+    return stream
 
 
 def _endless(make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
