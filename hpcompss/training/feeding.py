@@ -35,7 +35,7 @@ def feed(keras: Any, arguments: dict[str, Any]) -> None:
         keras: The module.
         arguments: The arguments by name, which are changed in place. Those of other data are left alone.
     """
-    x = arguments.get("x")
+    x: Any = arguments.get("x")
     if is_stream(x) and not isinstance(x, keras.utils.PyDataset):
         arguments.setdefault("shuffle", False)  # or Keras warns that the stream decides that
         if arguments.get("steps_per_epoch") and getattr(x, RESTARTS, False):
