@@ -32,6 +32,14 @@ def check_settings(job: Job, data: DataSet, own_fit: bool) -> None:
             "Keras takes either class_weight or weights of the rows, which the data has: leave one of them out",
             key="training.fit.class_weight",
         )
+    if data.train.is_stream:
+        if any(isinstance(level, float) for level in job.levels):
+            raise InputError(
+                "a stream has no share that trials could be trained on: take min_epochs in its place",
+                key="fidelity.min_share",
+            )
+        if job.refit and not job.folds:
+            data.open().training_and_validation()  # refuses streams that cannot be joined
     if not own_fit:
         check_for_keras(data)
         if getattr(data.train.x, "kind", "") == "generator" and "steps_per_epoch" not in job.fit:

@@ -14,6 +14,7 @@ from hpcompss.errors import InputError
 from hpcompss.tasks.finalize import Scores, finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
 from hpcompss.training.data import DataSet, DataSpecification, Examples
+from hpcompss.training.data.streams import UnopenedStream
 from hpcompss.training.fit_checks import check_settings
 from hpcompss.training.job import EarlyStopping, Job
 from tests.keras_jobs import make_job
@@ -176,3 +177,18 @@ def test_class_weights_and_weights_of_rows_exclude_each_other() -> None:
     data = DataSet(examples(8, weights=np.ones(8)), examples(4))
     error = refusal(make_job(fit={"class_weight": {0: 1.0, 1: 2.0}}), data)
     assert error.key == "training.fit.class_weight"
+
+
+def test_what_streams_cannot_do_is_refused_before_the_search() -> None:
+    def batches() -> Any:
+        yield np.zeros((2, 2)), np.zeros(2)
+
+    def make() -> DataSet:
+        return DataSet(Examples(batches()), Examples(batches()))
+
+    data = DataSet(Examples(UnopenedStream("PyDataset", 4)), Examples(UnopenedStream("PyDataset", 2)), make=make)
+    assert refusal(make_job(refit=True), data).key == "training.refit"
+    assert refusal(make_job(levels=(0.1, 1.0)), data).key == "fidelity.min_share"
+    endless = DataSet(Examples(UnopenedStream("generator", None)), examples(8))
+    assert refusal(make_job(), endless).key == "training.fit.steps_per_epoch"
+    check_settings(make_job(fit={"steps_per_epoch": 3}), endless, False)

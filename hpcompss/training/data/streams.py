@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -62,16 +61,18 @@ def is_stream(value: Any) -> bool:
 
 
 def chain(first: Any, second: Any) -> Any:
-    """Returns a stream of the batches of one and then of another. Raises `TypeError` where there is no way to."""
-    if hasattr(first, "concatenate"):
+    """Returns a stream of the batches of one and then of another.
+
+    Raises:
+        InputError: There is no way to.
+    """
+    if hasattr(first, "concatenate") and hasattr(second, "concatenate"):
         return first.concatenate(second)
-    if isinstance(first, types.GeneratorType) and isinstance(second, types.GeneratorType):
-        return _chained(first, second)
-    raise TypeError(f"two streams of the class {type(first).__name__} cannot be joined")
-
-
-def _chained(first: Iterator[Any], second: Iterator[Any]) -> Iterator[Any]:
-    yield from itertools.chain(first, second)
+    raise InputError(
+        f"streams of the class {type(first).__name__} cannot be joined, to train the winner anew on training and "
+        "validation data: leave refit out, or give tf.data.Dataset",
+        key="training.refit",
+    )
 
 
 def restarting(make: Callable[[], Iterator[Any]]) -> Any:
