@@ -58,6 +58,7 @@ from hpcompss.workflow import RULES, WorkerRange, Workflow, engine_settings, loa
 __all__ = [
     "UserCodeError",
     "find_space",
+    "forgetting",
     "locating",
     "new_folder",
     "open_engine",
@@ -155,7 +156,7 @@ def tune(
     with (
         _removing_unused(folder, made_here),
         locating(checked),
-        _forgetting(checked),
+        forgetting(checked),
         open_engine(checked, given, folder, view) as where,
     ):
         digest = read_data_once(checked, where, view)
@@ -259,7 +260,7 @@ def resume(
         keep_best_models(study, workflow.training.ensemble or 1)
         for draft in (folder / "models").glob("*.draft.*"):
             draft.unlink(missing_ok=True)
-        with locating(workflow), _forgetting(workflow), open_engine(workflow, given, folder, view, backend) as where:
+        with locating(workflow), forgetting(workflow), open_engine(workflow, given, folder, view, backend) as where:
             _compare_data(study, read_data_once(workflow, where, view), view)
             _try_failed_again(study, workflow, retry_failed, view)
             study.model = model
@@ -401,7 +402,7 @@ def _check_arrays(workflow: Workflow, section: Any, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _forgetting(workflow: Workflow) -> Iterator[None]:
+def forgetting(workflow: Workflow) -> Iterator[None]:
     """Removes from the cache, at the end, what a function returned for this run alone."""
     try:
         yield

@@ -23,7 +23,16 @@ from hpcompss.space import Boolean, Choice, Fixed, Float, Int, Parameter
 from hpcompss.study import Study
 from hpcompss.tasks.suggest import next_configuration
 from hpcompss.trial import Configuration, Resources
-from hpcompss.tuning import check_sources, find_space, locating, open_engine, read_data_once, study_of, with_limits
+from hpcompss.tuning import (
+    check_sources,
+    find_space,
+    forgetting,
+    locating,
+    open_engine,
+    read_data_once,
+    study_of,
+    with_limits,
+)
 from hpcompss.workflow import Workflow
 
 __all__ = ["Plan", "make_plan", "show_plan"]
@@ -117,7 +126,7 @@ def make_plan(
         )
     if begun is None:
         check_sources(workflow)
-    with locating(workflow), open_engine(workflow, view=view) as engine:
+    with locating(workflow), forgetting(workflow), open_engine(workflow, view=view) as engine:
         if begun is None:
             read_data_once(workflow, engine, view)
         study = study_of(workflow, find_space(workflow, engine, view)) if begun is None else begun

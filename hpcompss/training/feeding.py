@@ -79,8 +79,9 @@ def needing_whole_epochs(steps: int | None) -> Iterator[None]:
             if "ran out of data" not in str(warning):
                 raise
             raise InputError(
-                f"the data ended within an epoch of {steps} batches: lower training.fit.steps_per_epoch, or give a "
-                "stream with more, such as dataset.repeat()",
+                f"the data ended within an epoch of {steps} batches, or within its validation: lower "
+                "training.fit.steps_per_epoch or validation_steps, or give a stream with more batches "
+                "(dataset.repeat())",
                 key="training.fit.steps_per_epoch",
             ) from None
 
@@ -127,7 +128,8 @@ def _stream(keras: Any, parts: tuple[Any, ...], batch_size: int, shuffle: Any) -
     import tensorflow
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-    packed = keras.tree.lists_to_tuples(tuple(part for part in parts if part is not None))
+    x, y, weights = (*parts, None, None)[:3]
+    packed = keras.tree.lists_to_tuples(keras.utils.pack_x_y_sample_weight(x, y, weights))
     leaves = keras.tree.flatten(packed)
     floats = np.dtype(keras.config.floatx())
     types = [floats if leaf.dtype.kind == "f" else leaf.dtype for leaf in leaves]
@@ -141,8 +143,7 @@ def _stream(keras: Any, parts: tuple[Any, ...], batch_size: int, shuffle: Any) -
         tensors = tensorflow.numpy_function(read, [positions], types, stateful=False)
         for tensor, leaf in zip(tensors, leaves, strict=True):
             tensor.set_shape((None, *leaf.shape[1:]))
-        filled = keras.tree.pack_sequence_as(packed, tensors)
-        return filled if len(filled) > 1 else filled[0]
+        return keras.tree.pack_sequence_as(packed, tensors)
 
     options = tensorflow.data.Options()
     options.experimental_optimization.apply_default_optimizations = False

@@ -14,7 +14,7 @@ import pytest
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.tasks.train import train
 from hpcompss.training import feeding
-from hpcompss.training.data import DataSpecification
+from hpcompss.training.data import DataSpecification, load_data
 from hpcompss.training.job import Job
 
 ROWS, BATCH = 60, 16
@@ -353,3 +353,19 @@ def test_a_stream_that_ends_within_an_epoch_fails_the_trial(keras: Any) -> None:
     job = Job(plain, DataSpecification(function=tf_data, run="1"), "val_loss", "minimize", epochs=3)
     result = train(dataclasses.replace(job, fit={"steps_per_epoch": 9}), 0, {"units": 5}, None, None)
     assert result.failure is not None and "the data ended within an epoch of 9 batches" in result.failure.reason
+
+
+def several_features_alone() -> Any:
+    x = table()[0]
+    return {"train": ([x[:, :2], x[:, 2:]],)}
+
+
+def test_large_features_without_targets_stay_features(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of two inputs is not an input and its targets."""
+    monkeypatch.setattr(feeding, "LARGE", 0)
+    data = load_data(DataSpecification(function=several_features_alone, run="1", validation="none"))
+    arguments = {"x": data.train.x, "y": None, "batch_size": BATCH, "shuffle": False}
+    feeding.feed(keras, arguments)
+    (batch,) = next(iter(arguments["x"]))
+    assert [each.shape for each in batch] == [(BATCH, 2)] * 2
+    np.testing.assert_array_equal(batch[1], table()[0][:BATCH, 2:])

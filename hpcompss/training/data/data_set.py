@@ -66,7 +66,7 @@ class DataSet:
             return self.joined
         if self.validation is None:
             return self.train
-        if self.train.is_stream:
+        if self.train.is_stream or self.validation.is_stream:
             from hpcompss.training.data.streams import chain
 
             return Examples(chain(self.train.x, self.validation.x))

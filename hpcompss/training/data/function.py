@@ -30,12 +30,20 @@ EXPECTED = (
 )
 
 
-def identity(function: Function) -> tuple[object, ...]:
-    """Returns what the function's data depends on as far as can be known: its name, its code and its module's file."""
+def identity(function: Function, of_run: bool) -> tuple[object, ...]:
+    """Returns what identifies the function's data.
+
+    Args:
+        function: The function, or where it is.
+        of_run: Whether it is called once for a run, whatever becomes of its file meanwhile. Else the data depends on
+            the file, too.
+    """
     if isinstance(function, PickledFunction):
-        digest = hashlib.sha256(function.payload).hexdigest()
-        return (function.module, function.name, digest, _module_digest(function.module))
-    return (function, _module_digest(str(function).rpartition(":")[0]))
+        named: tuple[object, ...] = (function.module, function.name, hashlib.sha256(function.payload).hexdigest())
+        module = function.module
+    else:
+        named, module = (function,), str(function).rpartition(":")[0]
+    return named if of_run else (*named, _module_digest(module))
 
 
 def read(specification: DataSpecification, target: ArrayFolder) -> ClassNames:
@@ -128,14 +136,14 @@ def _examples(parts: Mapping[str, Any], part: str, specification: DataSpecificat
                 f"{others[0] if others else 'what stands beside it'} out",
                 key=KEY,
             )
-        return Examples(_reiterable(value, names[0], specification))
+        return Examples(_reiterable(value, names[0], specification, part == "train"))
     trees = part_of(parts, part, what, KEY)
     if not trees:
         return None
     return Examples(*(trees.get(name) for name in (f"x_{part}", f"y_{part}", f"sample_weight_{part}")))
 
 
-def _reiterable(value: Any, name: str, specification: DataSpecification) -> Any:
+def _reiterable(value: Any, name: str, specification: DataSpecification, to_train: bool) -> Any:
     """Returns a stream that can be gone through once an epoch: a generator is made anew for each."""
     if isinstance(value, types.GeneratorType):
         first = [value]
@@ -144,7 +152,7 @@ def _reiterable(value: Any, name: str, specification: DataSpecification) -> Any:
             made = first.pop() if first else call(specification)[name]
             return made[0] if isinstance(made, tuple) else made
 
-        return restarting(again)
+        return restarting(again, to_train)
     if is_stream(value):
         return value
     made = value()
@@ -153,7 +161,7 @@ def _reiterable(value: Any, name: str, specification: DataSpecification) -> Any:
     if not isinstance(made, types.GeneratorType):
         raise InputError(f"{name} is a function that returned a {type(made).__name__}: it must be a generator", key=KEY)
     made.close()
-    return restarting(value)
+    return restarting(value, to_train)
 
 
 def _module_digest(place: str) -> str:
@@ -192,8 +200,8 @@ def _place(error: Exception) -> str:
 def parts_of(returned: object, what: str, key: str) -> Mapping[str, Any]:
     """Returns data that a user gave, in any of its forms, by the names in `NAMES`.
 
-    A tuple is ``(x, y)``, ``(x, y, weights)``, a pair of these for training and test, or streams for training,
-    validation and test. A list is several inputs, as in Keras.
+    A tuple is ``(x,)``, ``(x, y)``, ``(x, y, weights)``, a pair of these for training and test, or streams for
+    training, validation and test. A list is several inputs, as in Keras.
 
     Args:
         returned: What the user gave.
@@ -205,7 +213,9 @@ def parts_of(returned: object, what: str, key: str) -> Mapping[str, Any]:
     """
     if isinstance(returned, Mapping) and (not returned or any(str(name).lower() in NAMES for name in returned)):
         return returned
-    if is_stream(returned):
+    if is_stream(returned) or kind_of(returned) is not None or hasattr(returned, "__array__"):
+        return {"train": returned}
+    if isinstance(returned, tuple) and len(returned) == 1 and _may_be_data(returned[0]):
         return {"train": returned}
     if isinstance(returned, tuple) and len(returned) in (2, 3):
         if any(is_stream(part) or callable(part) for part in returned):

@@ -44,6 +44,8 @@ def data_section(data: Any, validation_data: Any = None, test_data: Any = None) 
     Raises:
         InputError: The data has another form, arrays do not match, or a stream cannot be sent to workers.
     """
+    if callable(data) and (validation_data is not None or test_data is not None):
+        data = {"train": data}  # a function that makes a generator
     parts, settings = _parts(data)
     for name, value in (("validation", validation_data), ("test", test_data)):
         if value is None:

@@ -59,7 +59,7 @@ def find_source(specification: DataSpecification) -> Source:
     if specification.function is not None:
         # What a function reads may change: only the user can know that it does not.
         run = () if specification.cache else (specification.run or uuid.uuid4().hex,)
-        identity = (*function.identity(specification.function), specification.allow_nan, *run)
+        identity = (*function.identity(specification.function, bool(run)), specification.allow_nan, *run)
         read = functools.partial(function.read, specification)
         title = os.path.basename(specification.function_name)
         title = title if specification.cache else f"{RUN}{title}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,27 +65,39 @@ def chain(first: Any, second: Any) -> Any:
     Raises:
         InputError: There is no way to.
     """
-    if hasattr(first, "concatenate") and hasattr(second, "concatenate"):
-        return first.concatenate(second)
-    raise InputError(
-        f"streams of the class {type(first).__name__} cannot be joined, to train the winner anew on training and "
-        "validation data: leave refit out, or give tf.data.Dataset",
-        key="training.refit",
-    )
+    joinable = hasattr(first, "concatenate") and hasattr(second, "concatenate")
+    if not joinable or int(first.cardinality()) == ENDLESS:
+        kind = f"an endless {type(first).__name__}" if joinable else f"a {type(first).__name__}"
+        raise InputError(
+            f"{kind} cannot be joined with the validation data, to train the winner anew on both: leave refit out, or "
+            "give a tf.data.Dataset that ends for each of them",
+            key="training.refit",
+        )
+    joined = first.concatenate(second)
+    if getattr(first, RESTARTS, False):
+        setattr(joined, RESTARTS, True)
+    return joined
 
 
-def restarting(make: Callable[[], Iterator[Any]]) -> Any:
+ENDLESS = -1
+"""What TensorFlow says for the number of batches of a stream that never ends."""
+
+
+def restarting(make: Callable[[], Iterator[Any]], to_train: bool = True) -> Any:
     """Returns a stream of a generator's batches that begins anew with each epoch.
 
-    With TensorFlow it is a ``tf.data.Dataset``. Other backends know generators alone, which end once: there it goes
-    on for ever, and ``steps_per_epoch`` says how long an epoch is.
+    With TensorFlow it is a ``tf.data.Dataset``. Other backends know generators alone, which end once: to train with it
+    goes on for ever, and ``steps_per_epoch`` says how long an epoch is. Else its batches are kept in memory.
 
     Args:
         make: Returns the generator, which may end.
+        to_train: Whether it is to train with, not for validation or the test.
     """
-    keras = sys.modules.get("keras")
-    if keras is None or keras.backend.backend() != "tensorflow":
-        return _endless(make)
+    from hpcompss.training.backends import chosen_backend
+
+    if chosen_backend() != "tensorflow":
+        return _endless(make) if to_train else _in_memory(list(make()))
+    import keras
     import numpy as np
     import tensorflow
 
@@ -115,3 +126,17 @@ def _endless(make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
             yield batch
         if batch is None:
             raise InputError("the generator ends before its first batch", key="data")
+
+
+def _in_memory(batches: list[Any]) -> Any:
+    """Returns batches as a stream that can be gone through again and again."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __getitem__(self, number: int) -> Any:
+            return batches[number]
+
+    return Batches()

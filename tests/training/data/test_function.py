@@ -270,3 +270,18 @@ def test_a_module_that_raises(load, module):
     message = rf"the module '{name}' does not import: ZeroDivisionError: division by zero \(.*{name}.py:2\)"
     with pytest.raises(InputError, match=message):
         load(function=f"{name}:load")
+
+
+def test_a_function_is_not_called_again_in_a_run_whose_file_was_edited(tmp_path):
+    file = tmp_path / "edited.py"
+    file.write_text("def load():\n    return {'x_train': [[1.0], [2.0]], 'y_train': [0, 1]}\n")
+    stated = DataSpecification(function=f"{file}:load", run="this run", validation="none")
+    before = load_data(stated).digest
+    file.write_text("def load():\n    raise ValueError('half saved')\n")
+    assert load_data(stated).digest == before
+
+
+@pytest.mark.parametrize("returned", [np.arange(6.0).reshape(3, 2), (np.arange(6.0).reshape(3, 2),)])
+def test_features_alone(returned):
+    data = load_data(DataSpecification(function=lambda: returned, run="alone", validation="none"))
+    assert data.train.rows == 3 and data.train.y is None

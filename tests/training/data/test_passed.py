@@ -111,12 +111,10 @@ def test_streams_that_cannot_be_sent():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((X,), "data: data is a ndarray: it must be"),
         (([X, Y],), "data: data is a list of 2: it must be"),
         (((X, Y[:5]),), "data: the data passed has 40 rows in x_train, but 5 in y_train"),
         (((X, Y, W[:7]),), "data: the data passed has 40 rows in x_train, but 7 in sample_weight_train"),
         (({"x_train": X, "y_train": Y, "x_valid": X},), "the data passed has the unknown name 'x_valid'; did you mean"),
-        ((lambda: (X, Y), (X, Y)), "validation_data: validation_data goes with data that is passed as arrays"),
         (("digits", None, (X, Y)), "test_data: test_data goes with data that is passed as arrays"),
         ((((X, Y), (X, Y)), None, (X, Y)), "test_data: data has a part for test, too: leave one out"),
         (({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}, None, (X, Y)), "has both test and x_test"),

@@ -8,7 +8,7 @@ import pytest
 from hpcompss.errors import InputError
 from hpcompss.training.data import DataSpecification, Examples, describe, load_data
 from hpcompss.training.data.folds import folds_of
-from hpcompss.training.data.streams import chain, is_stream
+from hpcompss.training.data.streams import RESTARTS, chain, is_stream, restarting
 
 keras = pytest.importorskip("keras")
 
@@ -99,8 +99,8 @@ def test_a_list_beside_a_stream_becomes_an_array():
 
 def test_two_streams_are_joined_where_they_can_be():
     assert len(list(chain(tf_data(), tf_data()))) == 10
-    for streams in ((Batches(), Batches()), (batches(), batches())):
-        with pytest.raises(InputError, match=r"training.refit: streams of the class \w+ cannot be joined"):
+    for streams in ((Batches(), Batches()), (batches(), batches()), (tf_data().repeat(), tf_data())):
+        with pytest.raises(InputError, match=r"training.refit: an? (endless )?\w+ cannot be joined"):
             chain(*streams)
 
 
@@ -150,3 +150,15 @@ def test_no_folds_and_no_share_of_a_stream():
         folds_of(data, 3, specification)
     with pytest.raises(InputError, match=r"fidelity.min_share: a stream has no share"):
         data.portion(0.5, 0)
+
+
+def test_other_backends_keep_the_batches_of_a_generator_that_does_not_train(monkeypatch):
+    monkeypatch.setattr("hpcompss.training.backends.chosen_backend", lambda: "jax")
+    kept = restarting(batches, to_train=False)
+    assert len(kept) == 5 and np.array_equal(kept[1][0], X[4:8]) and is_stream(kept)
+    endless = restarting(batches)
+    assert [len(next(endless)[0]) for _ in range(12)] == [4] * 12
+
+
+def test_a_joined_generator_still_begins_anew():
+    assert getattr(chain(restarting(batches), restarting(batches)), RESTARTS)
