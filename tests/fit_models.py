@@ -31,6 +31,13 @@ class Network(hpcompss.HyperModel):
         return network(hp)
 
 
+class Passes(Network):
+    """Passes everything on."""
+
+    def fit(self, hp, model, *args, **kwargs):
+        return model.fit(*args, **kwargs)
+
+
 class ManyRows(Network):
     """Needs more rows than are tried first, and declares after that."""
 

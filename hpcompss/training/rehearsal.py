@@ -294,14 +294,19 @@ def refit_epochs(
         configuration: The winner's.
         epoch: The epoch that gave its value, over all phases.
     """
+    if not overrides_fit(hypermodel):
+        return epoch
+    stages = [level for level in job.levels if isinstance(level, int)]
     # A fit of the user's own that sets its epochs itself would be given them twice.
-    if not job.epochs or not overrides_fit(hypermodel):
-        return epoch if job.epochs else None
+    if not job.epochs and not stages:
+        return None
     with keras_session(job.seed) as keras:
         shown = Rehearsal(keras, job, hypermodel, data.open()).without_validation(
             HyperParameters(configuration), "training.refit"
         )
-    return None if len(shown.calls) > 1 else epoch
+    if len(shown.calls) > 1:
+        return None
+    return epoch or job.epochs or stages[-1]
 
 
 def _first(examples: Examples, rows: int | None) -> Examples:

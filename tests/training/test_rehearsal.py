@@ -13,10 +13,12 @@ import pytest
 from hpcompss.errors import InputError
 from hpcompss.tasks.finalize import Scores, finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
-from hpcompss.training.data import DataSet, DataSpecification, Examples
+from hpcompss.training.data import DataSet, DataSpecification, Examples, load_data_once
 from hpcompss.training.data.streams import UnopenedStream
 from hpcompss.training.fit_checks import check_settings
+from hpcompss.training.fitting import load_hypermodel
 from hpcompss.training.job import EarlyStopping, Job
+from hpcompss.training.rehearsal import refit_epochs
 from tests.keras_jobs import make_job
 
 MODELS = Path(__file__).parents[1] / "fit_models.py"
@@ -145,6 +147,28 @@ def test_a_refit_of_two_phases_trains_both_as_the_trial_did(
     monkeypatch.setattr(keras.Model, "fit", noting)
     scores = finalize(fit_job("TwoPhases", epochs=2, **REFITTED), 0, {"units": 4}, 3, tmp_path, True)
     assert isinstance(scores, Scores) and epochs == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "levels", "epoch", "asked"),
+    [
+        ("build", None, (1, 3, 9), 7, 7),  # a scheduler's epochs need none in the section training
+        ("build", None, (0.5, 1.0), 1, 1),
+        ("build", 5, (), 2, 2),
+        ("Passes", None, (1, 3, 9), 7, 7),
+        ("Passes", None, (1, 3, 9), None, 9),
+        ("Passes", 5, (), None, 5),
+        ("OwnEpochs", None, (), 3, None),
+        ("OwnEpochs", None, (0.5, 1.0), 3, None),
+        ("TwoPhases", 4, (), 7, None),
+    ],
+)
+def test_a_refit_asks_for_the_epochs_that_count(
+    keras: Any, model: str, epochs: int | None, levels: Any, epoch: int | None, asked: int | None
+) -> None:
+    job = fit_job(model, epochs=epochs, levels=levels, refit=True)
+    found = refit_epochs(job, load_hypermodel(job), load_data_once(job.data), {"units": 4, "epochs": 2}, epoch)
+    assert found == asked
 
 
 # Settings and data
