@@ -121,6 +121,20 @@ class ScaledTested(Scaled):
         return model.evaluate(np.asarray(x) * 16 - 8, y, verbose=0)
 
 
+class Augmented(Base):
+    """Changes the training data alone."""
+
+    def fit(self, hp, model, x, y, **kwargs):
+        return model.fit(np.asarray(x) + 0.5, y, **kwargs)
+
+
+class NeedsValidation(Base):
+    def fit(self, hp, model, x, y, validation_data=None, **kwargs):
+        if validation_data is None:
+            raise ValueError("nothing to judge by")
+        return model.fit(x, y, validation_data=validation_data, **kwargs)
+
+
 class Shuffled(Base):
     """Gives Keras the same data as other arrays, in another order."""
 
