@@ -127,7 +127,7 @@ def _as_kept(folder: Path) -> Study:
 
 def _finish(study: Study, options: argparse.Namespace) -> int:
     from hpcompss.loop import INTERRUPTED as SEARCH_INTERRUPTED
-    from hpcompss.report.console import is_untested, make_console, show_result
+    from hpcompss.report.console import is_untested, make_console, refit_failure, show_result
     from hpcompss.report.export import as_plain
 
     if options.json:
@@ -137,7 +137,7 @@ def _finish(study: Study, options: argparse.Namespace) -> int:
     if study.stopped == SEARCH_INTERRUPTED:
         print(f"hpcompss: interrupted; go on with  hpcompss resume {study.directory}", file=sys.stderr)
         return INTERRUPTED
-    return 0 if study.feasible and not is_untested(study) else 1
+    return 0 if study.feasible and not is_untested(study) and not refit_failure(study) else 1
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -567,6 +567,9 @@ def _finalize(workflow: Workflow, study: Study, engine: Engine, view: View) -> N
     for warning in scores.warnings:
         view.say(f"warning: {warning}")
     told: dict[str, Any] = {"number": best.number, "metrics": scores.metrics, "refit": refit}
+    if scores.refit_failure is not None:
+        view.say(scores.refit_failure.traceback)
+        told |= {"refit": False, "refit_failed": scores.refit_failure.reason}
     if scores.reason:
         told["reason"] = scores.reason
     if scores.before_refit is not None:
@@ -607,8 +610,10 @@ def _model_files(folder: Path, number: int) -> tuple[Path, Path]:
 
 
 def _is_scored(study: Study, best: Trial, members: Sequence[Trial]) -> bool:
-    """Returns whether just these models were scored on the test set before."""
+    """Returns whether just these models were scored on the test set before; a refit that failed is tried again."""
     if not study.test or study.test["number"] != best.number:
+        return False
+    if "refit_failed" in study.test:
         return False
     return not members or study.test.get("candidates") == [trial.number for trial in members]
 

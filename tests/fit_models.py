@@ -31,6 +31,31 @@ class Network(hpcompss.HyperModel):
         return network(hp)
 
 
+class Passes(Network):
+    """Passes everything on."""
+
+    def fit(self, hp, model, *args, **kwargs):
+        return model.fit(*args, **kwargs)
+
+
+class Drops(Network):
+    """Drops its arguments."""
+
+    def fit(self, hp, model, x, y, validation_data=None, **kwargs):
+        return model.fit(x, y, epochs=3, validation_data=validation_data, callbacks=kwargs["callbacks"])
+
+
+class Halves(Network):
+    """Makes data sets, and trains in two halves."""
+
+    def fit(self, hp, model, x, y, epochs, batch_size, **kwargs):
+        import tensorflow
+
+        data = tensorflow.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+        model.fit(data, epochs=epochs // 2, **kwargs)
+        return model.fit(data, epochs=epochs - epochs // 2, **kwargs)
+
+
 class ManyRows(Network):
     """Needs more rows than are tried first, and declares after that."""
 

@@ -68,6 +68,18 @@ class Wrapped(keras_tuner.HyperModel):
         return untunable.build(hp)
 
 
+class FailsOnAll(hpcompss.HyperModel):
+    """Raises where it is given the training and the validation data together."""
+
+    def build(self, hp):
+        return build(hp)
+
+    def fit(self, hp, model, x, y, **kwargs):
+        if len(x) == 200:
+            raise ValueError("too many")
+        return model.fit(x, y, **kwargs)
+
+
 class OwnLoop(keras_tuner.HyperModel):
     """KerasTuner's guide to training loops of one's own: not compiled, and the objective comes back as a number."""
 

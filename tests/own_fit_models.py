@@ -37,6 +37,17 @@ class CrossValidated(Base):
         return {"val_accuracy": float(np.mean(scores))}
 
 
+class FirstFold(CrossValidated):
+    """Trains the given model on the first fold, and a new one on the other."""
+
+    def fit(self, hp, model, x, y, callbacks=None, validation_data=None, **kwargs):
+        scores = []
+        for part, each in enumerate((model, self.build(hp))):
+            each.fit(x[part::2], y[part::2], **kwargs)
+            scores.append(each.evaluate(x[1 - part :: 2], y[1 - part :: 2], verbose=0, return_dict=True)["accuracy"])
+        return {"val_accuracy": float(np.mean(scores))}
+
+
 class Another(Base):
     """Trains a model it makes itself, and returns its history."""
 
@@ -121,6 +132,20 @@ class ScaledTested(Scaled):
         return model.evaluate(np.asarray(x) * 16 - 8, y, verbose=0)
 
 
+class Augmented(Base):
+    """Changes the training data alone."""
+
+    def fit(self, hp, model, x, y, **kwargs):
+        return model.fit(np.asarray(x) + 0.5, y, **kwargs)
+
+
+class NeedsValidation(Base):
+    def fit(self, hp, model, x, y, validation_data=None, **kwargs):
+        if validation_data is None:
+            raise ValueError("nothing to judge by")
+        return model.fit(x, y, validation_data=validation_data, **kwargs)
+
+
 class Shuffled(Base):
     """Gives Keras the same data as other arrays, in another order."""
 
@@ -163,6 +188,23 @@ METRICS = [Count(), "accuracy"]
 def build_with_shared_metrics(hp):
     """The same objects for each model."""
     return network(hp.Int("units", 4, 16, step=4), metrics=METRICS)
+
+
+class FoldsWithSharedMetrics(hpcompss.HyperModel):
+    """The same metric objects for the models of all folds."""
+
+    def build(self, hp):
+        return build_with_shared_metrics(hp)
+
+    def fit(self, hp, model, x, y, callbacks=None, validation_data=None, **kwargs):
+        counts = []
+        for _ in range(2):
+            fresh = self.build(hp)
+            history = fresh.fit(x, y, **kwargs)
+            other = self.build(hp)
+            counts += [history.history["count"][0], other.evaluate(x, y, verbose=0, return_dict=True)["count"]]
+        assert counts == [len(x)] * 4, counts
+        return {"val_accuracy": 0.5}
 
 
 BASE = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(8, activation="relu")])

@@ -321,6 +321,17 @@ def wait_until(holds: Any, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def test_a_refit_that_fails_leaves_the_score_and_ends_with_status_1(cli: CommandLine) -> None:
+    file = cli.write("FailsOnAll", training={"epochs": 1, "refit": True}, search={"sampler": "random", "trials": 1})
+    output, _ = cli("run", file, "--study", "unrefitted", status=1)
+    assert "warning: the best model could not be trained anew: ValueError: too many; fix the cause" in output
+    assert "on the test set: accuracy" in output and "best.keras" in output and 'raise ValueError("too many")' in output
+    study = Study.load(cli.folder / "unrefitted")
+    assert study.test is not None and study.test["metrics"] and study.test["refit"] is False
+    cli("resume", "unrefitted", status=1)
+    assert len(events(cli.folder / "unrefitted", "test")) == 2  # it was tried again
+
+
 # From Python, on one engine
 
 

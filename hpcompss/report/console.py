@@ -26,7 +26,7 @@ from hpcompss.study import Study
 from hpcompss.tasks.finalize import ENSEMBLE
 from hpcompss.trial import FailureKind, Result, Trial, TrialState, Value, fold_values, is_untrained
 
-__all__ = ["is_untested", "make_console", "make_view", "show_result", "show_status"]
+__all__ = ["is_untested", "make_console", "make_view", "refit_failure", "show_result", "show_status"]
 
 MANY = 4
 """More trials than this in one turn get one line together, so that a thousand a second do not flood the output."""
@@ -377,6 +377,14 @@ def is_untested(study: Study) -> bool:
     return study.test is None or study.test["number"] != study.best.number
 
 
+def refit_failure(study: Study) -> str:
+    """Returns why the refit that was asked for failed, with what to do; empty where it did not."""
+    test = study.test
+    if not study.feasible or not test or test["number"] != study.best.number or "refit_failed" not in test:
+        return ""
+    return f"the best model could not be trained anew: {test['refit_failed']}; fix the cause, then resume the study"
+
+
 def _show_test(study: Study, say: Any) -> None:
     test = study.test
     if is_untested(study):
@@ -384,6 +392,8 @@ def _show_test(study: Study, say: Any) -> None:
         return
     if not test or test["number"] != study.best.number:
         return
+    if failure := refit_failure(study):
+        say(f"warning: {failure}")
     if test.get("reason"):
         say(f"not scored on the test set: {test['reason']}")
     if test["metrics"]:

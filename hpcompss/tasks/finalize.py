@@ -17,7 +17,7 @@ from hpcompss.training.evidence import UNTRAINED
 from hpcompss.training.fitting import build_model, failure_of, fit_model, keras_session, load_hypermodel
 from hpcompss.training.hypermodel import ModelBuilder
 from hpcompss.training.job import Job
-from hpcompss.training.kept import About, existing, load_model, read_about, save_model, why_unsaved
+from hpcompss.training.kept import About, existing, load_model, read_about, save_model, sibling, why_unsaved
 from hpcompss.training.rehearsal import refit_epochs
 from hpcompss.training.testing import Untestable, metrics_on_test
 from hpcompss.training.user_objects import user_objects
@@ -40,6 +40,7 @@ class Scores:
         members: The trials whose models it averages.
         warnings: What the user should know.
         reason: Why the model has no score although there is a test set; empty where it has one.
+        refit_failure: Why a refit that was asked for failed, so that the metrics are those of the trial's own model.
         files: What a worker without the study's folder has left for it, by path in there.
     """
 
@@ -49,6 +50,7 @@ class Scores:
     members: list[int] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     reason: str = ""
+    refit_failure: Failure | None = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -82,9 +84,11 @@ def finalize(
         elif not refit:
             last.reason = f"the model of trial {number} was not kept; training.refit: true trains it anew"
         ensemble, used = last.make_ensemble(members)
-        metrics = last.refit(number, configuration, epoch) if refit else own
+        refitted = last.refit(number, configuration, epoch) if refit else None
         warnings = tuple(dict.fromkeys(last.warnings))
-        return Scores(metrics or {}, own if refit else None, ensemble, used, warnings, last.reason)
+        if not isinstance(refitted, dict):
+            return Scores(own or {}, None, ensemble, used, warnings, last.reason, refitted)
+        return Scores(refitted, own, ensemble, used, warnings, last.reason)
     except Exception as error:
         return failure_of(error)
 
@@ -113,8 +117,23 @@ class _LastTask:
             model, about = self._kept(keras, number, configuration)
             return self._score(keras, model, configuration, about)
 
-    def refit(self, number: int, configuration: Configuration, epoch: int | None) -> dict[str, float]:
-        """Trains the model anew, keeps it, and returns its score."""
+    def refit(self, number: int, configuration: Configuration, epoch: int | None) -> dict[str, float] | Failure:
+        """Trains the model anew, keeps it, and returns its score, or what went wrong: nothing is kept then."""
+        reason, warnings = self.reason, list(self.warnings)
+        try:
+            return self._refit(number, configuration, epoch)
+        except Exception as error:
+            failure = failure_of(error)
+            self.warnings = warnings
+            self.reason = reason
+            path = model_path(self._folder, number, REFIT)
+            for each in (path, sibling(path)):
+                each.unlink(missing_ok=True)
+            if existing(model_path(self._folder, number)) is None:
+                self.reason = f"the refit failed: {failure.reason}"
+            return failure
+
+    def _refit(self, number: int, configuration: Configuration, epoch: int | None) -> dict[str, float]:
         job, hp = self._job, HyperParameters(configuration)
         epochs = refit_epochs(job, self._hypermodel, self._data, configuration, epoch)
         trial = CurrentTrial.of(self._folder, number, configuration, REFIT)
@@ -130,7 +149,13 @@ class _LastTask:
             )
             if curves.model is None or curves.evidence is None:
                 raise InputError(f"it cannot be trained anew: {next(iter(hp.warnings), UNTRAINED)}")
-            prepared = curves.evidence.prepares_data(curves.model, together, None)
+            kept = existing(model_path(self._folder, number))
+            # The trial's validation data show it best: fit may augment the training data alone.
+            prepared = (
+                curves.evidence.prepares_data(curves.model, together, None)
+                if kept is None
+                else read_about(kept).prepared
+            )
             about = About(curves.evidence.inputs_of(curves.model), prepared, data.test is not None)
             path = model_path(self._folder, number, REFIT)
             note = save_model(keras, self._hypermodel, curves.model, path, configuration, about)

@@ -77,13 +77,14 @@ def inspect_model(
             found = discover(declare, killed, lambda call, declared: _tell(call=call, declared=declared))
             check, warnings = found.calls + 1, (*import_notes(job.model), *found.warnings, *rehearsal.warnings)
             if own_fit:
-                check_fit(job, rehearsal)
+                warnings += check_fit(job, rehearsal)
+                warnings += _training_metrics(rehearsal.seen[0][0].judged)
             elif check not in {each.call for each in killed}:
                 _tell(call=check)
                 with _deadline(time_limit):
                     _check_metric(keras, job, build_model(keras, hypermodel, HyperParameters(found.working)), data)
                 if data.validation is not None:
-                    warnings += _training_metrics(job)
+                    warnings += _training_metrics([each.metric for each in job.objectives])
         return Inspection(found.space, warnings)
     except HpcompssError as error:
         return error
@@ -91,9 +92,8 @@ def inspect_model(
         return failure_of(error)
 
 
-def _training_metrics(job: Job) -> tuple[str, ...]:
+def _training_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """Returns a warning for each objective that Keras measures on the data that the model is trained on."""
-    names = [each.metric for each in job.objectives]
     return tuple(
         f"{name} is measured on the training data, where a model that overfits does best: "
         f"the objective val_{name} is measured on the validation data"

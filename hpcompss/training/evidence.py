@@ -112,6 +112,9 @@ class Evidence:
         ]
         if histories and len(histories) == len(several) and None not in histories:
             return self._distinct(histories)
+        fitted = self._distinct(call["self"] for call in self._calls)
+        if len(fitted) > 1 and self.trained:
+            return fitted  # a mean over folds, say
         # Numbers do not say which model they are of.
         return self._distinct([self._model, *reported])
 

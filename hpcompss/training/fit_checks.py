@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hpcompss.errors import InputError
@@ -63,8 +63,8 @@ def check_settings(job: Job, data: DataSet, own_fit: bool) -> None:
         )
 
 
-def check_fit(job: Job, rehearsal: Rehearsal) -> None:
-    """Refuses what a ``fit`` of the user's own cannot do.
+def check_fit(job: Job, rehearsal: Rehearsal) -> tuple[str, ...]:
+    """Refuses what a ``fit`` of the user's own cannot do, and returns what the user should know of it.
 
     Args:
         job: What the study's trials share.
@@ -88,6 +88,41 @@ def check_fit(job: Job, rehearsal: Rehearsal) -> None:
                 f"({shown.place}): let fit do without validation_data, or leave {refit.partition('.')[2]} out",
                 key=refit,
             )
+    return tuple(_unused(job, rehearsal.seen[0][0], rehearsal.weighted))
+
+
+def _unused(job: Job, shown: Rehearsed, weighted: bool) -> Iterator[str]:
+    """Yields a warning for each argument that ``fit`` may have replaced on purpose."""
+    if not shown.ended:
+        return
+    if job.batch_size is not None and _drops(shown.calls, "batch_size"):
+        yield (
+            f"training.batch_size has no effect: fit does not pass batch_size={job.batch_size} on to model.fit; pass "
+            "**kwargs on, or leave it out"
+        )
+    if weighted and _drops(shown.calls, "sample_weight"):
+        yield "the weights of the rows have no effect: fit does not pass sample_weight on to model.fit"
+
+
+def _drops(calls: Sequence[FitCall], name: str) -> bool:
+    """Returns whether an argument arrives nowhere. Calls without ``y`` may be given data sets, which have it inside."""
+    return bool(calls) and all("y" in each.named and name not in each.named for each in calls)
+
+
+def _objections_to_dropping(job: Job, calls: Sequence[FitCall], epochs: int | None) -> Iterator[InputError]:
+    """Yields what is stated or searched and does not reach Keras's ``fit``."""
+    lengths = [each.epochs - each.initial_epoch for each in calls]
+    if epochs is not None and calls and sum(lengths) != epochs and all(each.epochs != epochs for each in calls):
+        yield InputError(
+            f"fit trains for {' + '.join(map(str, lengths))} epochs, not for the {epochs} of the workflow: pass epochs "
+            "on to model.fit, or leave it out",
+            key="training.epochs",
+        )
+    if "batch_size" in job.searched and _drops(calls, "batch_size"):
+        yield InputError(
+            "batch_size is searched, but fit does not pass it on to model.fit: pass **kwargs on, or leave it out",
+            key="training.batch_size",
+        )
 
 
 def _check_own_data(job: Job, text: str, refit: str | None) -> None:
@@ -121,6 +156,8 @@ def _objections(job: Job, shown: Rehearsed, stated: Mapping[str, Any], refit: st
         )
     if staged:
         yield from _objections_of_stages(calls, stated)
+    else:
+        yield from _objections_to_dropping(job, calls, stated.get("epochs"))
     if calls and not any(each.heard for each in calls):
         if job.early_stopping is not None:
             yield _unheard("early stopping", "training.early_stopping")

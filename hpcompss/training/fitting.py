@@ -527,19 +527,27 @@ def _stated(job: Job, epochs: int | None = None) -> dict[str, Any]:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def _watched(
-    keras: Any, recorder: Any, place: Callable[[Any], None], evidence: Evidence
-) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _watched(keras: Any, recorder: Any, place: Callable[[Any], None], evidence: Evidence) -> Iterator[None]:
     """Makes every model's ``fit`` silent unless told otherwise, and ``recorder`` the last of its callbacks.
 
+    The metrics of a model are reset before it is trained or evaluated.
     ``place`` is called with each of the other callbacks, ``evidence`` is told of each call.
     """
-    fit = keras.Model.fit
+    fit, evaluate = keras.Model.fit, keras.Model.evaluate
     signature = inspect.signature(fit)
+
+    @functools.wraps(evaluate)
+    def reset_and_evaluate(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if "_use_cached_eval_dataset" not in kwargs:  # not the validation within a training
+            reset_metrics(keras, model)
+        return evaluate(model, *args, **kwargs)
 
     @functools.wraps(fit)
     def watched(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
+        # Keras does not reset metrics that its model has not used yet, such as those of the user's module.
+        reset_metrics(keras, given.arguments["self"])
         given.arguments.setdefault("verbose", 0)
         evidence.add_call(given.arguments)
         callbacks: Any = given.arguments.get("callbacks")
@@ -560,7 +568,8 @@ def _watched(
         with _counted_iterators(recorder):
             return fit(*given.args, **given.kwargs)
 
-    return replaced(keras.Model, "fit", watched)
+    with replaced(keras.Model, "fit", watched), replaced(keras.Model, "evaluate", reset_and_evaluate):
+        yield
 
 
 @contextlib.contextmanager

@@ -77,6 +77,7 @@ class Rehearsed:
         loop: Whether it has a training loop of its own, where it was left.
         returned: Whether it returned a model, alone or with figures.
         unjudged: Whether the objective is missing since there was no validation data.
+        judged: The objectives measured on the training data, where there was validation data as well.
         error: What it raised, in one line, else empty.
         place: The user's line that raised it, such as ``load.py:45``; empty where there is none.
     """
@@ -85,6 +86,7 @@ class Rehearsed:
     loop: bool = False
     returned: bool = False
     unjudged: bool = False
+    judged: tuple[str, ...] = ()
     error: str = ""
     place: str = ""
 
@@ -227,7 +229,15 @@ class Rehearsal:
                 return Rehearsed(tuple(calls), error=Failure.of(error).reason, place=_place_of(error))
         several = outcome if isinstance(outcome, list | tuple) else [outcome]
         returned = any(isinstance(each, keras.Model) for each in several)
-        return Rehearsed(tuple(calls), returned=returned, unjudged=not self.seen and self._lacks_objective(outcome))
+        if self.seen:
+            return Rehearsed(tuple(calls), returned=returned)
+        history = next((each for each in several if isinstance(each, keras.callbacks.History)), None)
+        return Rehearsed(
+            tuple(calls),
+            returned=returned,
+            unjudged=self._lacks_objective(outcome),
+            judged=self._judged_by_training(history if outcome is not None else getattr(model, "history", None)),
+        )
 
     def _lacks_objective(self, outcome: Any) -> bool:
         """Returns whether a ``History`` has the objective's metric for the training data alone."""
@@ -235,6 +245,18 @@ class Rehearsal:
         if not metric.startswith("val_") or not isinstance(outcome, self._keras.callbacks.History):
             return False
         return metric not in outcome.history and metric.removeprefix("val_") in outcome.history
+
+    def _judged_by_training(self, history: Any) -> tuple[str, ...]:
+        """Returns the objectives of which a ``History`` has the values on the validation data, too."""
+        names = [each.metric for each in self._job.objectives if not each.metric.startswith("val_")]
+        if not names or not isinstance(history, self._keras.callbacks.History):
+            return ()
+        return tuple(name for name in names if {name, f"val_{name}"} <= set(history.history))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether ``fit`` is given weights of the rows."""
+        return self._data.train.weights is not None and self._signature.takes_data
 
     def stated(self) -> dict[str, Any]:
         """Returns the arguments of ``fit`` that the workflow states."""
@@ -294,14 +316,19 @@ def refit_epochs(
         configuration: The winner's.
         epoch: The epoch that gave its value, over all phases.
     """
+    if not overrides_fit(hypermodel):
+        return epoch
+    stages = [level for level in job.levels if isinstance(level, int)]
     # A fit of the user's own that sets its epochs itself would be given them twice.
-    if not job.epochs or not overrides_fit(hypermodel):
-        return epoch if job.epochs else None
+    if not job.epochs and not stages:
+        return None
     with keras_session(job.seed) as keras:
         shown = Rehearsal(keras, job, hypermodel, data.open()).without_validation(
             HyperParameters(configuration), "training.refit"
         )
-    return None if len(shown.calls) > 1 else epoch
+    if len(shown.calls) > 1:
+        return None
+    return epoch or job.epochs or stages[-1]
 
 
 def _first(examples: Examples, rows: int | None) -> Examples:

@@ -106,8 +106,32 @@ def test_a_model_that_is_not_compiled_is_not_tested(keras: Any, tmp_path: Path) 
 
 
 def test_a_fit_that_needs_validation_data_cannot_refit(keras: Any, tmp_path: Path) -> None:
-    failure = finalize(make_job("OwnLoop", epochs=None), 0, {"units": 4, "rate": 0.01}, 2, tmp_path, True)
-    assert isinstance(failure, Failure) and "needs validation_data" in failure.reason
+    scores = finalize(make_job("OwnLoop", epochs=None), 0, {"units": 4, "rate": 0.01}, 2, tmp_path, True)
+    assert isinstance(scores, Scores) and scores.refit_failure is not None and scores.metrics == {}
+    assert "needs validation_data" in scores.refit_failure.reason and scores.reason.startswith("the refit failed: ")
+
+
+def own_fit(job: Job, model: str) -> Job:
+    return dataclasses.replace(job, model=f"{Path(__file__).parents[1] / 'own_fit_models.py'}:{model}")
+
+
+def test_what_a_refit_raises_leaves_the_score_of_the_trial(keras: Any, tmp_path: Path) -> None:
+    job = own_fit(make_job(), "NeedsValidation")
+    trials = members(job, tmp_path, {"units": 4}, {"units": 8})
+    plain = finalize(job, 0, {"units": 4}, 1, tmp_path, False, trials)
+    scores = finalize(job, 0, {"units": 4}, 1, tmp_path, True, trials)
+    assert isinstance(plain, Scores) and isinstance(scores, Scores) and scores.refit_failure is not None
+    assert scores.refit_failure.reason == "ValueError: nothing to judge by"
+    assert plain.metrics and dataclasses.replace(scores, refit_failure=None) == plain
+    assert (tmp_path / ENSEMBLE).exists() and not model_path(tmp_path, 0, REFIT).exists()
+
+
+def test_a_fit_that_augments_the_training_data_alone_is_tested_after_a_refit(keras: Any, tmp_path: Path) -> None:
+    job = own_fit(make_job(), "Augmented")
+    assert train(job, 0, {"units": 4}, tmp_path, None).failure is None
+    scores = finalize(job, 0, {"units": 4}, 1, tmp_path, True)
+    assert isinstance(scores, Scores) and scores.reason == ""
+    assert scores.metrics and scores.before_refit and scores.metrics != scores.before_refit
 
 
 def test_the_test_set_chooses_nothing(keras: Any, tmp_path: Path) -> None:

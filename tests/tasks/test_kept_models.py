@@ -79,6 +79,16 @@ def test_figures_of_several_models_are_those_of_none(keras: Any, tmp_path: Path)
     assert existing(model_path(tmp_path, 0)) is None
 
 
+def test_the_mean_of_folds_is_not_that_of_the_model_of_the_first(keras: Any, tmp_path: Path) -> None:
+    result = trained(job_of("FirstFold"), tmp_path)
+    assert result.value is not None and result.warnings == (MIXED,)
+    assert existing(model_path(tmp_path, 0)) is None
+
+
+def test_metrics_are_reset_for_each_model_that_fit_makes(keras: Any, tmp_path: Path) -> None:
+    trained(job_of("FoldsWithSharedMetrics"), tmp_path)
+
+
 @pytest.mark.parametrize("form", ["model", "turned"])
 def test_the_model_that_fit_returns_is_kept(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str

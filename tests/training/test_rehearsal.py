@@ -13,10 +13,12 @@ import pytest
 from hpcompss.errors import InputError
 from hpcompss.tasks.finalize import Scores, finalize
 from hpcompss.tasks.inspect_model import Inspection, inspect_model
-from hpcompss.training.data import DataSet, DataSpecification, Examples
+from hpcompss.training.data import DataSet, DataSpecification, Examples, load_data_once
 from hpcompss.training.data.streams import UnopenedStream
 from hpcompss.training.fit_checks import check_settings
+from hpcompss.training.fitting import load_hypermodel
 from hpcompss.training.job import EarlyStopping, Job
+from hpcompss.training.rehearsal import refit_epochs
 from tests.keras_jobs import make_job
 
 MODELS = Path(__file__).parents[1] / "fit_models.py"
@@ -101,6 +103,13 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "training.refit",
         "fit calls model.fit 2 times, and without validation data",
     ),
+    ("Drops", {"epochs": 50}, "training.epochs", "fit trains for 3 epochs, not for the 50 of the workflow"),
+    (
+        "Drops",
+        {"epochs": 3, "batch_size": 20, "searched": ("batch_size",)},
+        "training.batch_size",
+        "batch_size is searched, but fit does not pass it on",
+    ),
     ("Forgets", STAGED, "fidelity", "does not take 'initial_epoch'"),
     ("OwnEpochs", {**STAGED, "epochs": None}, "fidelity", "passes 'epochs' to model.fit itself, but a scheduler"),
     (
@@ -125,10 +134,36 @@ def test_what_fit_cannot_do_is_refused(
 
 @pytest.mark.parametrize(
     ("model", "settings"),
-    [("TwoPhases", REFITTED), ("OwnEpochs", {"epochs": None, **REFITTED}), ("OwnData", {}), ("Another", {})],
+    [
+        ("TwoPhases", REFITTED),
+        ("Halves", {"epochs": 5, "batch_size": 20, "searched": ("batch_size",)}),
+        ("OwnEpochs", {"epochs": None, **REFITTED}),
+        ("OwnData", {}),
+        ("Another", {}),
+    ],
 )
 def test_what_fit_can_do_is_not_refused(keras: Any, model: str, settings: dict[str, Any]) -> None:
     inspected(model, **settings)
+
+
+def test_what_fit_drops_is_warned_of(keras: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    parts = {"x_train": random.random((20, 8, 8, 1)), "y_train": np.arange(20) % 10, "sample_weight_train": np.ones(20)}
+    np.savez(tmp_path / "data.npz", **parts, x_val=parts["x_train"], y_val=parts["y_train"])
+    data = DataSpecification(path=tmp_path / "data.npz")
+
+    def warned(model: str) -> list[str]:
+        found = inspect_model(dataclasses.replace(fit_job(model, epochs=3, batch_size=20), data=data))
+        assert isinstance(found, Inspection), found
+        return [each.partition(" has no effect")[0].partition(" have no effect")[0] for each in found.warnings]
+
+    assert warned("Drops") == ["training.batch_size", "the weights of the rows"]
+    assert warned("Passes") == []
+
+
+def test_an_objective_of_the_training_data_is_warned_of(keras: Any) -> None:
+    (warning,) = inspected("Passes", metric="accuracy").warnings
+    assert warning.startswith("accuracy is measured on the training data, where a model that overfits does best")
 
 
 def test_a_refit_of_two_phases_trains_both_as_the_trial_did(
@@ -145,6 +180,28 @@ def test_a_refit_of_two_phases_trains_both_as_the_trial_did(
     monkeypatch.setattr(keras.Model, "fit", noting)
     scores = finalize(fit_job("TwoPhases", epochs=2, **REFITTED), 0, {"units": 4}, 3, tmp_path, True)
     assert isinstance(scores, Scores) and epochs == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "levels", "epoch", "asked"),
+    [
+        ("build", None, (1, 3, 9), 7, 7),  # a scheduler's epochs need none in the section training
+        ("build", None, (0.5, 1.0), 1, 1),
+        ("build", 5, (), 2, 2),
+        ("Passes", None, (1, 3, 9), 7, 7),
+        ("Passes", None, (1, 3, 9), None, 9),
+        ("Passes", 5, (), None, 5),
+        ("OwnEpochs", None, (), 3, None),
+        ("OwnEpochs", None, (0.5, 1.0), 3, None),
+        ("TwoPhases", 4, (), 7, None),
+    ],
+)
+def test_a_refit_asks_for_the_epochs_that_count(
+    keras: Any, model: str, epochs: int | None, levels: Any, epoch: int | None, asked: int | None
+) -> None:
+    job = fit_job(model, epochs=epochs, levels=levels, refit=True)
+    found = refit_epochs(job, load_hypermodel(job), load_data_once(job.data), {"units": 4, "epochs": 2}, epoch)
+    assert found == asked
 
 
 # Settings and data
