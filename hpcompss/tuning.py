@@ -36,7 +36,7 @@ from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
-from hpcompss.sources import changed_files, code_digests, digest_of
+from hpcompss.sources import changed_files, code_digests, digest_of, folder_of, named_from
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import Killed
 from hpcompss.stopping import StopRules
@@ -296,7 +296,7 @@ def _try_failed_again(study: Study, workflow: Workflow, wanted: bool | str, view
         view: Told which are tried again, and why.
     """
     last, failed = study.started - 1, len(study.failures)
-    digests = code_digests(_references(workflow))
+    digests = _code_now(workflow)
     changed = changed_files(_code_before(study, workflow), digests)
     if wanted is not False:
         retried = study.retry_failed("" if wanted is True else wanted)
@@ -334,19 +334,25 @@ def _listed(names: Sequence[str]) -> str:
 
 def _code_before(study: Study, workflow: Workflow) -> dict[str, str]:
     """Returns the digests of the user's files when the study was begun or resumed last."""
-    if study.code is not None:
-        return study.code
-    # Studies of earlier versions know the file of the model or function alone.
-    now = code_digests(_references(workflow))
     about, main = study.settings.get("about", {}), workflow.model or workflow.function
+    folder = folder_of(main)
+    if study.code is not None:
+        return named_from(folder, study.code)  # earlier versions noted absolute paths
+    # Studies of still earlier versions know the file of the model or function alone.
+    now = code_digests(_references(workflow))
     if isinstance(main, str) and about.get("module") and (place := main.rpartition(":")[0]) in now:
-        return {**now, place: about["module"]}
-    return now
+        now[place] = about["module"]
+    return named_from(folder, now)
+
+
+def _code_now(workflow: Workflow) -> dict[str, str]:
+    """Returns the digests of the user's files, those beside the model or function by their names alone."""
+    return named_from(folder_of(workflow.model or workflow.function), code_digests(_references(workflow)))
 
 
 def _references(workflow: Workflow) -> list[Any]:
     """Returns what a workflow names of the user's code."""
-    data = workflow.data_specification()
+    data = workflow.data
     return [workflow.model, workflow.function, data and data.function, *workflow.training.callbacks]
 
 
@@ -796,7 +802,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
             "workflow": workflow.digest,
             "task": workflow.task,
             "module": _module_digest(workflow),
-            "code": code_digests(_references(workflow)),
+            "code": _code_now(workflow),
             **({} if workflow.model is None else {"backend": chosen_backend()}),
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import hpcompss
@@ -9,7 +11,8 @@ from hpcompss.engines import Local
 from hpcompss.errors import InputError
 from hpcompss.loop import View
 from hpcompss.study import Study
-from hpcompss.workflow import load_workflow
+from hpcompss.tuning import _code_now
+from hpcompss.workflow import load_workflow, make_workflow
 
 
 def identity(values):
@@ -104,3 +107,31 @@ def test_failed_trials_are_tried_again(folder):
     assert Study.load(folder).failed == 3
     study = hpcompss.resume(folder, function=identity, retry_failed="labels", view=View())
     assert (study.completed, study.failed) == (3, 0)
+
+
+def test_the_code_of_a_study_is_that_of_the_user(folder, tmp_path):
+    """The functions of its model, data and callbacks, not what is installed."""
+    (tmp_path / "data.py").write_text("def make():\n    return None\n")
+
+    def code(function):
+        sections = {"model": identity, "data": {"function": function}, "objective": "loss", "search": {"trials": 1}}
+        workflow = make_workflow({**sections, "training": {"callbacks": [EarlyStopping()]}})
+        return set(_code_now(workflow))
+
+    own = str(Path(__file__).name)
+    assert code("data.py:make") == {own, str(tmp_path / "data.py")}
+    assert code(broken) == {own}
+
+
+class Callback:
+    """As Keras's, an installed package."""
+
+
+Callback.__module__ = "keras.callbacks"
+
+
+class EarlyStopping(Callback):
+    pass
+
+
+EarlyStopping.__module__ = "hpcompss.sources"
