@@ -50,6 +50,7 @@ from hpcompss.tasks.train import model_path
 from hpcompss.training.backends import chosen_backend, stated_backend, using_backend
 from hpcompss.training.data.loading import forget_run
 from hpcompss.training.data.passed import data_section
+from hpcompss.training.data.specification import PickledFunction
 from hpcompss.training.job import Job
 from hpcompss.training.kept import existing, read_about, sibling
 from hpcompss.trial import Failure, FailureKind, Resources, Trial
@@ -138,7 +139,7 @@ def tune(
         if any(each is not None for each in (sections.get("data"), validation_data, test_data)):
             sections["data"] = data_section(sections.get("data"), validation_data, test_data)
         if callbacks:
-            sections["training"] = {**sections.get("training", {}), "callbacks": callbacks}
+            sections["training"] = _with_callbacks(sections.get("training"), callbacks)
         checked = make_workflow({**sections, "engine": stated or None})
     elif sections or callbacks or validation_data is not None or test_data is not None:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
@@ -161,6 +162,18 @@ def tune(
         digest = read_data_once(checked, where, view)
         with _new_study(checked, find_space(checked, where, view), folder, where) as made:
             return _begin(checked, made, where, view, folder, digest, begun)
+
+
+def _with_callbacks(training: Any, callbacks: Sequence[Any]) -> Any:
+    """Returns the section ``training`` with callbacks. Raises `InputError` where it has some already."""
+    if training is not None and not isinstance(training, Mapping):
+        return training  # which is refused as what it is
+    if training and training.get("callbacks"):
+        raise InputError(
+            "callbacks are given both in training and as the argument callbacks: leave one out",
+            key="training.callbacks",
+        )
+    return {**(training or {}), "callbacks": callbacks}
 
 
 def _begin(
@@ -237,13 +250,17 @@ def resume(
     folder = Path(directory)
     given = engine if isinstance(engine, Engine) else None
     stated_engine = {} if engine is None or given is not None else engine_settings(engine)
+    if engine_options and engine is not None and not isinstance(engine, str):
+        raise InputError("engine_options go with the name of an engine: state them in engine, and leave them out")
     stated_engine |= engine_options or {}
     if mpi_rank() and given is None:
         follow(stated_engine.get("name") or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         section = data_section(data, validation_data, test_data)
-        data_function = data_function or (section or {}).get("function")
+        if data_function is not None and section is not None:
+            raise InputError("data and data_function both state the data: leave data_function out")
+        data_function = data_function or _section_function(section)
         workflow = _workflow_of(folder, study, model, function, data_function, callbacks)
         backend = _backend_of(study)
         _check_arrays(workflow, section, folder)
@@ -399,9 +416,14 @@ def _compare_data(study: Study, digest: str, view: View) -> None:
     study.note("data", digest=digest)
 
 
+def _section_function(section: Any) -> Any:
+    return section.get("function") if isinstance(section, Mapping) else None
+
+
 def _check_arrays(workflow: Workflow, section: Any, folder: Path) -> None:
     """Refuses data passed on resume that is not the study's."""
-    stated, given = workflow.data and workflow.data.arrays, (section or {}).get("arrays")
+    stated = workflow.data and workflow.data.arrays
+    given = section.get("arrays") if isinstance(section, Mapping) else None
     if given is not None and given != stated:
         raise InputError(f"the data passed is not that of the study in {folder}: pass the same, or begin a new study")
 
@@ -841,13 +863,22 @@ def _workflow_of(
         )
     stated = {"model": workflow.model, "function": workflow.function}
     stated["data_function"] = workflow.data and workflow.data.function
-    stated["callbacks"] = next((each for each in workflow.training.callbacks if each.startswith("<python>")), None)
+    named = workflow.training.callbacks
+    stated["callbacks"] = next((each for each in named if each.startswith("<python>")), named[0] if named else None)
     given = {"model": model, "function": function, "data_function": data_function, "callbacks": callbacks or None}
     for key, reference in stated.items():
-        if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
+        in_python = isinstance(reference, str) and reference.startswith("<python>")
+        if in_python and given[key] is None:
+            streams = reference.rpartition(".")[2] == PickledFunction.__name__
+            what, argument = ("streams", "data") if streams else (reference.partition(":")[2], key)
             raise InputError(
-                f"the study was begun in Python with {reference.partition(':')[2]}: go on there with "
-                f"hpcompss.resume({str(folder)!r}, {key}=...)"
+                f"the study was begun in Python with {what}: go on there with "
+                f"hpcompss.resume({str(folder)!r}, {argument}=...)"
+            )
+        if given[key] is not None and not in_python:
+            begun = f"with {_reference(reference)}" if reference else "without"
+            raise InputError(
+                f"{key} replaces a Python object that the study was begun with, and it was begun {begun}: leave it out"
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
     workflow = _updated(workflow, "training", callbacks=list(callbacks) or None)
