@@ -81,16 +81,6 @@ def test_a_stream_that_cannot_be_sent(tune):
         tune(build, tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(8))
 
 
-class Streams:
-    """A stream that can be pickled."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return X[:8], Y[:8]
-
-
 def test_an_unknown_key_of_the_split(tune):
     with pytest.raises(InputError, match=r"data.validation.sharee: unknown key 'sharee'; did you mean 'share'\?$"):
         tune(build, {"x_train": X, "y_train": Y, "validation": {"sharee": 0.2}})
@@ -132,17 +122,6 @@ def test_the_parameters_of_an_unbuilt_model_are_limited(function, keras_cache, m
     job = Job(model=unbuilt, data=data, metric="loss", direction="minimize", epochs=1, max_parameters=3)
     failure = train(job, 0, {"units": 2}, None, None).failure
     assert failure.kind is FailureKind.INFEASIBLE, failure.traceback
-
-
-def test_resuming_a_study_of_streams_asks_for_them(tune, tmp_path, engine):
-    import keras
-
-    class Batches(keras.utils.PyDataset):
-        __len__, __getitem__ = Streams.__len__, Streams.__getitem__
-
-    tune(build, Batches(), validation_data=(X[:8], Y[:8]))
-    with pytest.raises(InputError, match=r"begun in Python with streams: go on there with .*, data=\.\.\.\)"):
-        hpcompss.resume(tmp_path / "study", trials=2, model=build, engine=engine, view=View())
 
 
 def test_resuming_with_the_same_data_and_with_other(tune, tmp_path, engine):
