@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 
 __all__ = ["DIRECTIONS", "Objective", "direction_of", "parse_objectives", "point_of", "unknown_direction"]
 
@@ -61,7 +61,7 @@ def parse_objectives(stated: Sequence[Any], first: str) -> tuple[Objective, ...]
         InputError: It is not of that form, or a metric is there twice; its key is that of the objective.
     """
     if isinstance(stated, str | Mapping) or not isinstance(stated, Sequence):
-        raise InputError(f"further objectives read [metric, ...], not {stated!r}", key=KEY)
+        raise InputError(f"further objectives read [metric, ...], not {shown(stated)}", key=KEY)
     found = tuple(_objective(each, f"{KEY}.{number}") for number, each in enumerate(stated))
     known = {first}
     for number, each in enumerate(found):
@@ -74,12 +74,14 @@ def parse_objectives(stated: Sequence[Any], first: str) -> tuple[Objective, ...]
 def _objective(stated: Any, key: str) -> Objective:
     given = {"metric": stated} if isinstance(stated, str) else stated
     if not isinstance(given, Mapping) or not isinstance(given.get("metric"), str) or set(given) - {*_FIELDS}:
-        raise InputError(f"an objective is a metric's name or {{metric: ..., direction: ...}}, not {stated!r}", key=key)
+        raise InputError(
+            f"an objective is a metric's name or {{metric: ..., direction: ...}}, not {shown(stated)}", key=key
+        )
     metric, direction = given["metric"], given.get("direction", direction_of(given["metric"]))
     if direction is None:
         raise InputError(unknown_direction(metric), key=key)
     if direction not in DIRECTIONS:
-        raise InputError(f"unknown direction {direction!r}; {nearest(str(direction), DIRECTIONS)}", key=key)
+        raise InputError(f"unknown direction {shown(direction)}; {nearest(str(direction), DIRECTIONS)}", key=key)
     return Objective(metric, direction)
 
 

@@ -7,16 +7,22 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import os
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["changed_files", "code_digests", "digest_of", "python_files"]
+__all__ = ["changed_files", "code_digests", "digest_of", "folder_of", "named_from", "python_files"]
 
 DYNAMIC_MODULES = {"imp", "importlib", "pkgutil", "runpy"}
 DYNAMIC_FUNCTIONS = {"__import__", "exec"}
 """What a module uses that imports others by names which cannot be read from its text."""
+
+INSTALLED = {"site-packages", "dist-packages"}
+"""The names of folders that hold installed packages: those of a user and of a system, too."""
+
+OWN_FOLDER = Path(__file__).resolve().parent
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -48,13 +54,12 @@ def code_digests(references: Iterable[Any]) -> dict[str, str]:
     for reference in references:
         if reference is None:
             continue
-        files = set(_files_of(reference))
-        for file in sorted(files):
+        for file in sorted({each for each in _files_of(reference) if not _is_installed(each)}):
             try:
                 digests[str(file)] = digest_of(file.read_bytes())
             except OSError:
                 continue  # whoever needs it says so
-        if not files and not isinstance(reference, str):
+        if not isinstance(reference, str) and _file_of(reference) is None:
             target = _definition(reference)
             try:
                 text = inspect.getsource(target)
@@ -70,14 +75,42 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(name for name, path in zip(names, now, strict=True) if before.get(path) != now[path]))
 
 
+def folder_of(reference: Any) -> Path | None:
+    """Returns the folder from which a reference's file is imported; None where it has no file."""
+    if not isinstance(reference, str):
+        file = _file_of(reference)
+        return file and file.parent
+    place = reference.rpartition(":")[0]
+    if place.endswith(".py"):
+        return Path(place).parent
+    files = sorted(_files_of_module(place))
+    return files[0].parents[1 if files[0].parent.name == place.partition(".")[0] else 0] if files else None
+
+
+def named_from(folder: Path | None, digests: Mapping[str, str]) -> dict[str, str]:
+    """Returns digests with the files in a folder named relative to it, so that a folder may move."""
+    if folder is None:
+        return dict(digests)
+    return {
+        os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path: digest
+        for path, digest in digests.items()
+    }
+
+
+def _file_of(reference: Any) -> Path | None:
+    """Returns the file that a Python object is defined in."""
+    try:
+        source = inspect.getsourcefile(_definition(reference))
+    except TypeError:
+        return None
+    return Path(source).resolve() if source is not None and Path(source).is_file() else None
+
+
 def _files_of(reference: Any) -> Iterator[Path]:
     if not isinstance(reference, str):
-        try:
-            source = inspect.getsourcefile(_definition(reference))
-        except TypeError:
-            source = None
-        if source is not None and Path(source).is_file():
-            yield from _with_imports([Path(source).resolve()], Path(source).resolve().parent)
+        source = _file_of(reference)
+        if source is not None and not _is_installed(source):
+            yield from _with_imports([source], source.parent)
         return
     place = reference.rpartition(":")[0]
     if place.endswith(".py"):
@@ -108,6 +141,9 @@ def _files_of_module(name: str) -> Iterator[Path]:
 
 
 def _is_installed(path: Path) -> bool:
+    """Returns whether a file is one of Python, of an installed package, or of hpcompss."""
+    if path.is_relative_to(OWN_FOLDER) or not INSTALLED.isdisjoint(path.parts):
+        return True
     return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcompss.constraints import total_violation
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, shown
 from hpcompss.objectives import Objective, point_of
 from hpcompss.pareto import Front
 from hpcompss.samplers.history import History
@@ -51,12 +51,12 @@ class StopRules:
 
     def __post_init__(self) -> None:
         if self.target is not None and not _is_figure(self.target):
-            raise InputError(f"the target is a finite number, not {self.target!r}", key="search.target")
+            raise InputError(f"the target is a finite number, not {shown(self.target)}", key="search.target")
         if self.patience is not None and (not _is_figure(self.patience, int) or self.patience < 1):
-            message = f"the patience is a whole number of at least 1, not {self.patience!r}"
+            message = f"the patience is a whole number of at least 1, not {shown(self.patience)}"
             raise InputError(message, key="search.patience")
         if self.min_improvement is not None and (not _is_figure(self.min_improvement) or self.min_improvement < 0):
-            message = f"the smallest improvement is a number from 0, not {self.min_improvement!r}"
+            message = f"the smallest improvement is a number from 0, not {shown(self.min_improvement)}"
             raise InputError(message, key="search.min_improvement")
 
     @property

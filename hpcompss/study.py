@@ -9,13 +9,14 @@ import operator
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hpcompss import __version__
 from hpcompss.constraints import Constraint, breaches, constrained, parse_constraints, total_violation
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.fidelity import Report, Waiting, make_scheduler
 from hpcompss.fidelity.brackets import Brackets
 from hpcompss.importing import refuse_search
@@ -152,23 +153,26 @@ class Study:
         about: Mapping[str, Any] | None = None,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
-        if direction not in DIRECTIONS:
-            raise InputError(f"unknown direction {direction!r}; {nearest(str(direction), DIRECTIONS)}", key="direction")
+        if not isinstance(direction, str) or direction not in DIRECTIONS:
+            raise InputError(
+                f"unknown direction {shown(direction)}; {nearest(str(direction), DIRECTIONS)}", key="direction"
+            )
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "big")
-        elif isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
-            raise InputError(f"the seed is a whole number of at least 0, not {seed!r}", key="seed")
+        elif isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+            raise InputError(f"the seed is a whole number of at least 0, not {shown(seed)}", key="seed")
         if not isinstance(sampler, str | Mapping):
             raise InputError(
                 "a study's sampler is a name or a mapping of name and options, which its journal can hold, "
-                f"not {sampler!r}",
+                f"not {shown(sampler)}",
                 key="sampler",
             )
         if lag is not None and (isinstance(lag, bool) or not isinstance(lag, int) or lag < 1):
-            raise InputError(f"the lag is a whole number of at least 1, not {lag!r}", key="search.lag")
-        if per not in (None, "second"):
+            raise InputError(f"the lag is a whole number of at least 1, not {shown(lag)}", key="search.lag")
+        if per is not None and not (isinstance(per, str) and per == "second"):
             raise InputError(
-                f"progress is counted per 'second' or, without per, per trial, not per {per!r}", key="objective.per"
+                f"progress is counted per 'second' or, without per, per trial, not per {shown(per)}",
+                key="objective.per",
             )
         parse_constraints(constraints or {})
         scheduler = make_scheduler(fidelity, budget)

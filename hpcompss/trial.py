@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.reasons import one_line, printable, reason_of
 
 __all__ = [
@@ -289,4 +289,4 @@ def _number(name: object, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise InputError(f"{name} must be a number, not {value!r}")
+    raise InputError(f"{name} must be a number, not {shown(value)}")

@@ -36,7 +36,7 @@ from hpcompss.journal import is_begun
 from hpcompss.loop import INTERRUPTED, Loop, View
 from hpcompss.objectives import Objective
 from hpcompss.report.export import write_csv, write_whole
-from hpcompss.sources import changed_files, code_digests, digest_of
+from hpcompss.sources import changed_files, code_digests, digest_of, folder_of, named_from
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import Killed
 from hpcompss.stopping import StopRules
@@ -50,6 +50,7 @@ from hpcompss.tasks.train import model_path
 from hpcompss.training.backends import chosen_backend, stated_backend, using_backend
 from hpcompss.training.data.loading import forget_run
 from hpcompss.training.data.passed import data_section
+from hpcompss.training.data.specification import PickledFunction
 from hpcompss.training.job import Job
 from hpcompss.training.kept import existing, read_about, sibling
 from hpcompss.trial import Failure, FailureKind, Resources, Trial
@@ -139,7 +140,7 @@ def tune(
         if any(each is not None for each in (sections.get("data"), validation_data, test_data)):
             sections["data"] = data_section(sections.get("data"), validation_data, test_data)
         if callbacks:
-            sections["training"] = {**sections.get("training", {}), "callbacks": callbacks}
+            sections["training"] = _with_callbacks(sections.get("training"), callbacks)
         checked = make_workflow({**sections, "engine": stated or None})
     elif sections or callbacks or validation_data is not None or test_data is not None:
         raise InputError("tune takes either a workflow file or its sections as arguments: override a file by settings=")
@@ -162,6 +163,18 @@ def tune(
         digest = read_data_once(checked, where, view)
         with _new_study(checked, find_space(checked, where, view), folder, where) as made:
             return _begin(checked, made, where, view, folder, digest, begun)
+
+
+def _with_callbacks(training: Any, callbacks: Sequence[Any]) -> Any:
+    """Returns the section ``training`` with callbacks. Raises `InputError` where it has some already."""
+    if training is not None and not isinstance(training, Mapping):
+        return training  # which is refused as what it is
+    if training and training.get("callbacks"):
+        raise InputError(
+            "callbacks are given both in training and as the argument callbacks: leave one out",
+            key="training.callbacks",
+        )
+    return {**(training or {}), "callbacks": callbacks}
 
 
 def _begin(
@@ -238,13 +251,17 @@ def resume(
     folder = Path(directory)
     given = engine if isinstance(engine, Engine) else None
     stated_engine = {} if engine is None or given is not None else engine_settings(engine)
+    if engine_options and engine is not None and not isinstance(engine, str):
+        raise InputError("engine_options go with the name of an engine: state them in engine, and leave them out")
     stated_engine |= engine_options or {}
     if mpi_rank() and given is None:
         follow(stated_engine.get("name") or load_workflow(folder / WORKFLOW).engine.name)
     view = view or _printing()
     with Study.resume(folder) as study:
         section = data_section(data, validation_data, test_data)
-        data_function = data_function or (section or {}).get("function")
+        if data_function is not None and section is not None:
+            raise InputError("data and data_function both state the data: leave data_function out")
+        data_function = data_function or _section_function(section)
         workflow = _workflow_of(folder, study, model, function, data_function, callbacks)
         backend = _backend_of(study)
         _check_arrays(workflow, section, folder)
@@ -297,7 +314,7 @@ def _try_failed_again(study: Study, workflow: Workflow, wanted: bool | str, view
         view: Told which are tried again, and why.
     """
     last, failed = study.started - 1, len(study.failures)
-    digests = code_digests(_references(workflow))
+    digests = _code_now(workflow)
     changed = changed_files(_code_before(study, workflow), digests)
     if wanted is not False:
         retried = study.retry_failed("" if wanted is True else wanted)
@@ -335,19 +352,25 @@ def _listed(names: Sequence[str]) -> str:
 
 def _code_before(study: Study, workflow: Workflow) -> dict[str, str]:
     """Returns the digests of the user's files when the study was begun or resumed last."""
-    if study.code is not None:
-        return study.code
-    # Studies of earlier versions know the file of the model or function alone.
-    now = code_digests(_references(workflow))
     about, main = study.settings.get("about", {}), workflow.model or workflow.function
+    folder = folder_of(main)
+    if study.code is not None:
+        return named_from(folder, study.code)  # earlier versions noted absolute paths
+    # Studies of still earlier versions know the file of the model or function alone.
+    now = code_digests(_references(workflow))
     if isinstance(main, str) and about.get("module") and (place := main.rpartition(":")[0]) in now:
-        return {**now, place: about["module"]}
-    return now
+        now[place] = about["module"]
+    return named_from(folder, now)
+
+
+def _code_now(workflow: Workflow) -> dict[str, str]:
+    """Returns the digests of the user's files, those beside the model or function by their names alone."""
+    return named_from(folder_of(workflow.model or workflow.function), code_digests(_references(workflow)))
 
 
 def _references(workflow: Workflow) -> list[Any]:
     """Returns what a workflow names of the user's code."""
-    data = workflow.data_specification()
+    data = workflow.data
     return [workflow.model, workflow.function, data and data.function, *workflow.training.callbacks]
 
 
@@ -394,9 +417,14 @@ def _compare_data(study: Study, digest: str, view: View) -> None:
     study.note("data", digest=digest)
 
 
+def _section_function(section: Any) -> Any:
+    return section.get("function") if isinstance(section, Mapping) else None
+
+
 def _check_arrays(workflow: Workflow, section: Any, folder: Path) -> None:
     """Refuses data passed on resume that is not the study's."""
-    stated, given = workflow.data and workflow.data.arrays, (section or {}).get("arrays")
+    stated = workflow.data and workflow.data.arrays
+    given = section.get("arrays") if isinstance(section, Mapping) else None
     if given is not None and given != stated:
         raise InputError(f"the data passed is not that of the study in {folder}: pass the same, or begin a new study")
 
@@ -802,7 +830,7 @@ def study_of(workflow: Workflow, space: Space, folder: Path | None = None, lag: 
             "workflow": workflow.digest,
             "task": workflow.task,
             "module": _module_digest(workflow),
-            "code": code_digests(_references(workflow)),
+            "code": _code_now(workflow),
             **({} if workflow.model is None else {"backend": chosen_backend()}),
         },
     )
@@ -841,13 +869,22 @@ def _workflow_of(
         )
     stated = {"model": workflow.model, "function": workflow.function}
     stated["data_function"] = workflow.data and workflow.data.function
-    stated["callbacks"] = next((each for each in workflow.training.callbacks if each.startswith("<python>")), None)
+    named = workflow.training.callbacks
+    stated["callbacks"] = next((each for each in named if each.startswith("<python>")), named[0] if named else None)
     given = {"model": model, "function": function, "data_function": data_function, "callbacks": callbacks or None}
     for key, reference in stated.items():
-        if isinstance(reference, str) and reference.startswith("<python>") and given[key] is None:
+        in_python = isinstance(reference, str) and reference.startswith("<python>")
+        if in_python and given[key] is None:
+            streams = reference.rpartition(".")[2] == PickledFunction.__name__
+            what, argument = ("streams", "data") if streams else (reference.partition(":")[2], key)
             raise InputError(
-                f"the study was begun in Python with {reference.partition(':')[2]}: go on there with "
-                f"hpcompss.resume({str(folder)!r}, {key}=...)"
+                f"the study was begun in Python with {what}: go on there with "
+                f"hpcompss.resume({str(folder)!r}, {argument}=...)"
+            )
+        if given[key] is not None and not in_python:
+            begun = f"with {_reference(reference)}" if reference else "without"
+            raise InputError(
+                f"{key} replaces a Python object that the study was begun with, and it was begun {begun}: leave it out"
             )
     workflow = _updated(workflow, "data", function=data_function) if data_function is not None else workflow
     workflow = _updated(workflow, "training", callbacks=list(callbacks) or None)

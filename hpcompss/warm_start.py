@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpcompss.constraints import Constraint, constrained, parse_constraints
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, shown
 from hpcompss.objectives import Objective
 from hpcompss.space.space import Key, Space
 from hpcompss.trial import Configuration, Result, Trial, TrialState, is_finished
@@ -78,12 +78,12 @@ def initial_configurations(space: Space, stated: Sequence[Mapping[str, Any]]) ->
         InputError: One of them is not in the space; its key is that of the configuration.
     """
     if isinstance(stated, str | Mapping) or not isinstance(stated, Sequence):
-        raise InputError(f"must be a list of configurations, not {stated!r}", key="search.initial")
+        raise InputError(f"must be a list of configurations, not {shown(stated)}", key="search.initial")
     chosen: dict[Key, Configuration] = {}
     for number, each in enumerate(stated):
         try:
             if not isinstance(each, Mapping):
-                raise InputError(f"a configuration is a mapping of names to values, not {each!r}")
+                raise InputError(f"a configuration is a mapping of names to values, not {shown(each)}")
             whole = space.validate({**each, **space.completed(each)})
         except InputError as error:
             raise InputError(error.message, key=f"search.initial.{number}") from None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import shutil
 import sys
 
 import pytest
 
-from hpcompss.sources import changed_files, code_digests, digest_of
+from hpcompss.sources import changed_files, code_digests, digest_of, folder_of, named_from
+from hpcompss.training.data.specification import PickledFunction
 
 
 @pytest.fixture
@@ -75,6 +79,35 @@ def test_a_module_by_its_name(project, monkeypatch):
 @pytest.mark.parametrize("reference", ["numpy.linalg:norm", "json:loads", "hpcompss.study:Study", "no_such:thing"])
 def test_what_is_installed_does_not_count(reference):
     assert code_digests([reference]) == {}
+
+
+@pytest.mark.parametrize(
+    "reference", [pytest.approx, pytest.approx(1.0), functools.partial(json.dumps), PickledFunction("", "passed", b"")]
+)
+def test_an_object_that_is_installed_does_not_count(reference):
+    assert code_digests([reference]) == {}
+
+
+def test_a_project_that_was_moved_has_not_changed(project, tmp_path_factory):
+    moved = tmp_path_factory.mktemp("moved") / "project"
+    shutil.copytree(project, moved)
+    before, now = (
+        named_from(
+            folder_of(f"{each}/model.py:build"), code_digests([f"{each}/model.py:build", f"{each}/search.py:go"])
+        )
+        for each in (project, moved)
+    )
+    assert set(now) == {*IMPORTED, "search.py"}
+    assert changed_files(before, now) == []
+    absolute = code_digests([f"{moved}/model.py:build", f"{project}/search.py:go"])
+    assert f"{project}/search.py" in named_from(moved, absolute)
+
+
+def test_the_folder_that_something_is_imported_from(project, monkeypatch):
+    monkeypatch.syspath_prepend(str(project))
+    assert folder_of("parts.blocks:dense") == folder_of("search:go") == project
+    assert str(folder_of(Model)) == os.path.dirname(__file__)
+    assert folder_of(None) is folder_of("no_such:thing") is None
 
 
 class Model:

@@ -10,6 +10,10 @@ import hpcompss
 from hpcompss.engines import Local
 from hpcompss.errors import InputError
 from hpcompss.loop import View
+from hpcompss.tasks.train import train
+from hpcompss.training.data.specification import DataSpecification, PickledFunction
+from hpcompss.training.job import Job
+from hpcompss.trial import FailureKind
 from tests.keras_jobs import keras_cache
 
 __all__ = ["keras_cache"]
@@ -75,6 +79,49 @@ def test_a_stream_that_cannot_be_sent(tune):
     tensorflow = pytest.importorskip("tensorflow")
     with pytest.raises(InputError, match="data of the class _BatchDataset cannot be sent to workers: pass a function"):
         tune(build, tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(8))
+
+
+def test_an_unknown_key_of_the_split(tune):
+    with pytest.raises(InputError, match=r"data.validation.sharee: unknown key 'sharee'; did you mean 'share'\?$"):
+        tune(build, {"x_train": X, "y_train": Y, "validation": {"sharee": 0.2}})
+
+
+def failing():
+    raise KeyError("no folder")
+
+
+def test_a_function_of_callbacks_that_raises_is_named(tune):
+    with pytest.raises(
+        InputError, match=r"the function failing, which makes callbacks, raised KeyError: .*test_tune_data.py:\d+\)$"
+    ):
+        tune(build, (X, Y), callbacks=[failing])
+
+
+def unbuilt(hp):
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(hp.Int("units", 2, 4)), keras.layers.Dense(1, "sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    return model
+
+
+def function_of_streams():
+    import tensorflow
+
+    return tuple(tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(8) for _ in range(2))
+
+
+def function_of_a_frame():
+    return {"x_train": pandas.DataFrame(X), "y_train": Y, "validation": (X[:8], Y[:8])}
+
+
+@pytest.mark.parametrize("function", [function_of_streams, function_of_a_frame])
+def test_the_parameters_of_an_unbuilt_model_are_limited(function, keras_cache, monkeypatch):
+    monkeypatch.setenv("HPCOMPSS_CACHE", str(keras_cache))
+    data = DataSpecification(function=PickledFunction.of(function), run="one")
+    job = Job(model=unbuilt, data=data, metric="loss", direction="minimize", epochs=1, max_parameters=3)
+    failure = train(job, 0, {"units": 2}, None, None).failure
+    assert failure.kind is FailureKind.INFEASIBLE, failure.traceback
 
 
 def test_resuming_with_the_same_data_and_with_other(tune, tmp_path, engine):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import hpcompss
 from hpcompss.engines import Local
 from hpcompss.errors import InputError
 from hpcompss.loop import View
+from hpcompss.space import Choice, Fixed, Float, Int, Space
+from hpcompss.space.narrowing import check_entries, narrowed
 from hpcompss.study import Study
-from hpcompss.workflow import load_workflow
+from hpcompss.training.callbacks import check_callbacks
+from hpcompss.tuning import _code_now
+from hpcompss.units import parse_duration, parse_memory
+from hpcompss.warm_start import initial_configurations
+from hpcompss.workflow import load_workflow, make_workflow
 
 
 def identity(values):
@@ -104,3 +113,96 @@ def test_failed_trials_are_tried_again(folder):
     assert Study.load(folder).failed == 3
     study = hpcompss.resume(folder, function=identity, retry_failed="labels", view=View())
     assert (study.completed, study.failed) == (3, 0)
+
+
+def test_the_code_of_a_study_is_that_of_the_user(folder, tmp_path):
+    """The functions of its model, data and callbacks, not what is installed."""
+    (tmp_path / "data.py").write_text("def make():\n    return None\n")
+
+    def code(function):
+        sections = {"model": identity, "data": {"function": function}, "objective": "loss", "search": {"trials": 1}}
+        workflow = make_workflow({**sections, "training": {"callbacks": [EarlyStopping()]}})
+        return set(_code_now(workflow))
+
+    own = str(Path(__file__).name)
+    assert code("data.py:make") == {own, str(tmp_path / "data.py")}
+    assert code(broken) == {own}
+
+
+def maker():
+    return []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"training": {"callbacks": [maker]}}, r"^training.callbacks: callbacks are given both in training and as"),
+        ({"training": 3}, "^training: "),
+        ({"training": None, "objective": "lss", "space": None}, r"^(?!.*NoneType)"),
+    ],
+)
+def test_callbacks_are_said_once(folder, arguments, message):
+    with pytest.raises(InputError, match=message):
+        hpcompss.tune(callbacks=[maker], study=folder, view=View(), **{**SECTIONS, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engine": {"workers": 1}, "engine_options": {"workers": 2}}, "^engine_options go with the name of an engine"),
+        ({"data": broken, "data_function": broken}, "^data and data_function both state the data: leave"),
+        ({"callbacks": [maker]}, "^callbacks replaces a Python object .* it was begun without: leave it out"),
+        ({"function": broken}, r"^function replaces .* it was begun with model.py:identity: leave it out"),
+    ],
+)
+def test_what_resume_is_told_twice(folder, arguments, message):
+    hpcompss.tune("workflow.yaml", engine="local", study=folder, view=View())
+    with pytest.raises(InputError, match=message):
+        hpcompss.resume(folder, trials=3, **{"engine": "local", **arguments}, view=View())
+
+
+ARRAY = np.zeros((300, 300))
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda value: parse_memory(value),
+        lambda value: parse_duration(value),
+        lambda value: Int("x", value, 3),
+        lambda value: Int("x", 0, 3).check(value),
+        lambda value: Choice("x", [1, 2]).check(value),
+        lambda value: Choice("x", [value]),
+        lambda value: Fixed("x", value),
+        lambda value: Space([value]),
+        lambda value: check_entries(value),
+        lambda value: narrowed(Space([Int("x", 0, 9)]), {"x": {"values": [value]}}),
+        lambda value: narrowed(Space([Int("x", 0, 9)]), {"x": {"min_value": value}}),
+        lambda value: narrowed(Space([Float("x", 0, 9)]), {"x": {"step": value}}),
+        lambda value: initial_configurations(Space([Int("x", 0, 9)]), [value]),
+        lambda value: check_callbacks([value]),
+        *(
+            lambda value, name=name: Study(Space([Int("x", 0, 9)]), **{name: value})
+            for name in ("direction", "seed", "sampler", "lag", "per")
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [ARRAY, [ARRAY] * 9])
+def test_no_message_prints_an_array(refused, value):
+    with pytest.raises(ValueError) as caught:
+        refused(value)
+    assert "0." not in str(caught.value).replace(" ...", "") and len(str(caught.value)) < 300
+
+
+class Callback:
+    """As Keras's, an installed package."""
+
+
+Callback.__module__ = "keras.callbacks"
+
+
+class EarlyStopping(Callback):
+    pass
+
+
+EarlyStopping.__module__ = "hpcompss.sources"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, shown
 from hpcompss.pareto import Point, dominates, ordered
 from hpcompss.trial import Stage
 
@@ -219,4 +219,4 @@ def geometric(low: float, high: float, eta: float) -> tuple[float, ...]:
 def check_eta(eta: object) -> None:
     """Raises `InputError` where eta is not above 1."""
     if isinstance(eta, bool) or not isinstance(eta, int | float) or not 1 < eta < math.inf:
-        raise InputError(f"eta is a number above 1, for one trial in eta goes on, not {eta!r}", key="fidelity.eta")
+        raise InputError(f"eta is a number above 1, for one trial in eta goes on, not {shown(eta)}", key="fidelity.eta")

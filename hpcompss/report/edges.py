@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hpcompss.space.parameters import Float, Int
+from hpcompss.space.parameters import Choice, Float, Int
 from hpcompss.study import Study
 from hpcompss.trial import TrialState, Value
 
@@ -30,7 +30,7 @@ def edges(study: Study) -> list[str]:
     for parameter in study.space.parameters:
         value = study.best.configuration.get(parameter.name)
         tried = {each[parameter.name] for each in completed if parameter.name in each}
-        if value is None or len(tried) < 2 or not isinstance(parameter, Int | Float):
+        if value is None or len(tried) < 2 or not isinstance(parameter, Int | Float | Choice):
             continue
         if (edge := _edge(parameter, value)) is not None:
             end, which = edge
@@ -39,19 +39,36 @@ def edges(study: Study) -> list[str]:
     return sentences
 
 
-def _edge(parameter: Int | Float, value: Value) -> tuple[Value, str] | None:
+def _edge(parameter: Int | Float | Choice, value: Value) -> tuple[Value, str] | None:
     """Returns the end of a range that a value is at, and which one that is; None for neither."""
     if parameter.count < FEWEST_VALUES:
         return None
+    if isinstance(parameter, Choice):
+        return _edge_of_numbers(parameter, value) if parameter.ordered else None
     low, high = parameter.min_value, parameter.max_value
     if parameter.step is not None:
         low, high = parameter.value(0), parameter.value(int(parameter.count) - 1)
     place = _place(parameter.sampling, low, high, float(value))
-    if place <= EDGE_SHARE and low not in ((0, 1) if isinstance(parameter, Int) else (0,)):
+    if place <= EDGE_SHARE and not _is_natural(low, smallest=True):
         return low, "smallest"
-    if place >= 1 - EDGE_SHARE and not (isinstance(parameter, Float) and high == 1):
+    if place >= 1 - EDGE_SHARE and not _is_natural(high, smallest=False):
         return high, "largest"
     return None
+
+
+def _edge_of_numbers(parameter: Choice, value: Value) -> tuple[Value, str] | None:
+    """Returns what `_edge` does for a choice of numbers."""
+    for end, which in ((min(parameter.values), "smallest"), (max(parameter.values), "largest")):
+        if value == end and not _is_natural(end, smallest=which == "smallest"):
+            return end, which
+    return None
+
+
+def _is_natural(end: Value, *, smallest: bool) -> bool:
+    """Returns whether a range ends there by nature: a rate at 0 and 1, a count at 0 or 1."""
+    if smallest:
+        return end in ((0, 1) if isinstance(end, int) else (0,))
+    return isinstance(end, float) and end == 1
 
 
 def _place(sampling: str, low: float, high: float, value: float) -> float:

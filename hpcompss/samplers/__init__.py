@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.samplers.base import Sampler, SpaceExhausted
 from hpcompss.samplers.history import History
 from hpcompss.space.space import Space
@@ -100,7 +100,7 @@ def _class_and_options(
     stated = dict(sampler) if isinstance(sampler, Mapping) else {"name": sampler}
     name = stated.pop("name", None)
     if not isinstance(name, str):
-        raise InputError(f"a sampler is given by its name ({', '.join(SAMPLERS)}), not as {sampler!r}", key=KEY)
+        raise InputError(f"a sampler is given by its name ({', '.join(SAMPLERS)}), not as {shown(sampler)}", key=KEY)
     if name not in SAMPLERS:
         raise InputError(f"unknown sampler {name!r}; {nearest(name, SAMPLERS)}", key=KEY)
     module, _, attribute = SAMPLERS[name].partition(":")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, shown
 from hpcompss.samplers.history import History
 from hpcompss.samplers.scalarisation import scalarised
 from hpcompss.space.enumeration import Permutation
@@ -49,7 +49,7 @@ class Sampler(abc.ABC):
 
     def __init__(self, space: Space, *, seed: int, allow_duplicates: bool = False) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f"the seed is a whole number from 0, not {seed!r}")
+            raise InputError(f"the seed is a whole number from 0, not {shown(seed)}")
         self.space = space
         self.seed = seed
         self.allow_duplicates = allow_duplicates
@@ -114,4 +114,4 @@ def is_begun(history: History, pending: Sequence[Configuration], startup_trials:
 def check_count(name: str, value: object) -> None:
     """Raises `InputError` where an option is not a whole number above 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number above 0, not {value!r}")
+        raise InputError(f"{name} must be a whole number above 0, not {shown(value)}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.history import History
 from hpcompss.space.enumeration import Permutation
@@ -51,12 +51,12 @@ class Grid(Sampler):
             raise InputError(f"a grid needs a step for {' and for '.join(map(_steps_of, continuous))}")
         if isinstance(order, str):
             if order not in ORDERS:
-                raise InputError(f"the grid has no order {order!r}; {nearest(order, ORDERS)}")
+                raise InputError(f"the grid has no order {shown(order)}; {nearest(order, ORDERS)}")
             self._lattice = space.lattice
         elif isinstance(order, Sequence) and all(isinstance(name, str) for name in order):
             self._lattice = space.reordered(order)
         else:
-            raise InputError(f"the grid's order is one of {', '.join(ORDERS)} or a list of names, not {order!r}")
+            raise InputError(f"the grid's order is one of {', '.join(ORDERS)} or a list of names, not {shown(order)}")
         self._shuffle = Permutation(self._lattice.count, seed) if order == "shuffled" else None
 
     def propose(

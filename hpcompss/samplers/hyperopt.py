@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError, MissingExtraError, nearest
+from hpcompss.errors import InputError, MissingExtraError, nearest, shown
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.history import History
 from hpcompss.space.parameters import Boolean, Choice, Int, Parameter
@@ -87,12 +87,14 @@ class Hyperopt(Sampler):
     ) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
         if algorithm not in ALGORITHMS:
-            raise InputError(f"hyperopt has no algorithm {algorithm!r} here; {nearest(str(algorithm), ALGORITHMS)}")
+            raise InputError(
+                f"hyperopt has no algorithm {shown(algorithm)} here; {nearest(str(algorithm), ALGORITHMS)}"
+            )
         for name, value in (("startup_trials", startup_trials), ("candidates", candidates)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number above 0, not {value!r}")
+                raise InputError(f"{name} must be a whole number above 0, not {shown(value)}")
         if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
-            raise InputError(f"gamma must be a number above 0, not {gamma!r}")
+            raise InputError(f"gamma must be a number above 0, not {shown(gamma)}")
         if algorithm != "tpe" and (gamma, candidates) != (GAMMA, CANDIDATES):
             raise InputError(f"gamma and candidates belong to tpe: leave them out for {algorithm}")
         for package, module in (("lightgbm", "lightgbm"), ("scikit-learn", "sklearn")):

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.samplers.base import Sampler
 from hpcompss.samplers.history import History
 from hpcompss.space.space import Space
@@ -53,7 +53,7 @@ class Quasirandom(Sampler):
     def __init__(self, space: Space, *, seed: int, method: str = "sobol", allow_duplicates: bool = False) -> None:
         super().__init__(space, seed=seed, allow_duplicates=allow_duplicates)
         if method not in METHODS:
-            raise InputError(f"quasirandom has no method {method!r}; {nearest(str(method), METHODS)}")
+            raise InputError(f"quasirandom has no method {shown(method)}; {nearest(str(method), METHODS)}")
         self.method = method
         self._columns = [column for column, parameter in enumerate(space.parameters) if parameter.count != 1]
         if method == "sobol" and len(self._columns) > SOBOL_DIMENSIONS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError
+from hpcompss.errors import InputError, shown
 from hpcompss.samplers.base import Sampler, check_count, is_begun
 from hpcompss.samplers.contenders import contender, within
 from hpcompss.samplers.cost import RANKED, Cost, CostModel, Effects
@@ -113,7 +113,7 @@ class TreeParzen(Sampler):
         check_count("candidates", candidates)
         check_count("exhaustive", exhaustive)
         if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < 1:
-            raise InputError(f"gamma must be a number above 0 and below 1, not {gamma!r}")
+            raise InputError(f"gamma must be a number above 0 and below 1, not {shown(gamma)}")
         self.startup_trials = startup_trials
         self.gamma = gamma
         self.candidates = candidates

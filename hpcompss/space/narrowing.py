@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.space.branches import branches
 from hpcompss.space.parameters import Choice, Condition, Fixed, Float, Int, Parameter
 from hpcompss.space.space import Space
@@ -47,7 +47,7 @@ def check_entries(entries: Any) -> None:
         InputError: They are not a mapping of names to settings; its key is that of the entry.
     """
     if not isinstance(entries, Mapping):
-        raise InputError(f"must be a mapping such as {{units: {{fixed: 64}}}}, not {entries!r}", key=KEY)
+        raise InputError(f"must be a mapping such as {{units: {{fixed: 64}}}}, not {shown(entries)}", key=KEY)
     for name, entry in entries.items():
         if not isinstance(name, str):
             raise InputError(f"a parameter's name is text: put {name} into quotation marks", key=KEY)
@@ -66,7 +66,7 @@ def check_entries(entries: Any) -> None:
             if single in entry and others:
                 raise InputError(f"{single} leaves no room for {others[0]}: state one of them", key=key)
         if "values" in entry and (isinstance(entry["values"], str) or not isinstance(entry["values"], Sequence)):
-            raise InputError(f"must be a list of values, not {entry['values']!r}", key=f"{key}.values")
+            raise InputError(f"must be a list of values, not {shown(entry['values'])}", key=f"{key}.values")
         if "values" in entry and not entry["values"]:
             raise InputError("is empty: give at least one value", key=f"{key}.values")
 
@@ -247,10 +247,10 @@ def _listed(parameter: Parameter, stated: Sequence[Any], twins: Sequence[Paramet
                 raise _OutsideError(error.message, "values") from None
     values = [parameter.check(value) for value in stated if _has(parameter, value)]
     if not values:
-        raise _OutsideError(f"none of {list(stated)!r} is a value of {parameter.name!r}", "values")
+        raise _OutsideError(f"none of {shown(list(stated))} is a value of {parameter.name!r}", "values")
     for value in values:
         if values.count(value) > 1:
-            raise _OutsideError(f"{value!r} is stated twice", "values")
+            raise _OutsideError(f"{shown(value)} is stated twice", "values")
     return sorted(values, key=parameter.index if parameter.count != math.inf else float)
 
 
@@ -294,7 +294,7 @@ def _bounds(
     widest = min(span[0] for span in spans), max(span[1] for span in spans)
     for setting, bound in (("min_value", low), ("max_value", high)):
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            raise _OutsideError(f"must be a finite number, not {bound!r}", setting)
+            raise _OutsideError(f"must be a finite number, not {shown(bound)}", setting)
         if not widest[0] <= bound <= widest[1]:
             declared = f"{widest[0]:.10g} to {widest[1]:.10g}"
             message = f"{bound:.10g} is outside the declared range of {parameter.name!r}, {declared}"
@@ -334,7 +334,7 @@ def _narrowed_range(parameter: Int | Float, stated: Mapping[str, Any], twins: Se
     whole = isinstance(parameter, Int)
     for setting, bound in (("min_value", low), ("max_value", high)):
         if whole and bound != int(bound):
-            raise _OutsideError(f"must be a whole number, not {bound!r}", setting)
+            raise _OutsideError(f"must be a whole number, not {shown(bound)}", setting)
     every = _every(parameter, stated["step"]) if "step" in stated else 1
     step = stated.get("step", parameter.step)
     default = _default(parameter, stated.get("default"), low, high)
@@ -357,7 +357,7 @@ def _narrowed_range(parameter: Int | Float, stated: Mapping[str, Any], twins: Se
     ends = parameter.value(numbers[0]), parameter.value(numbers[-1])
     default = default if default is not None and (parameter.index(default) - first) % every == 0 else None
     if stated.get("default") is not None and default is None:
-        raise _OutsideError(f"{stated['default']!r} is not one of the values that are left", "default")
+        raise _OutsideError(f"{shown(stated['default'])} is not one of the values that are left", "default")
     if parameter.sampling != "reverse_log" and (plain := _range(parameter, *ends, step, default)).count == len(numbers):
         whole = isinstance(plain, Int)
         if whole or all(plain.value(index) == parameter.value(number) for index, number in enumerate(numbers)):
@@ -380,7 +380,7 @@ def _default(parameter: Int | Float, stated: Any, low: float, high: float) -> Va
     if stated is not None:
         default = parameter.check(stated)
         if not low <= float(default) <= high:
-            raise _OutsideError(f"{default!r} is not between {low:.10g} and {high:.10g}", "default")
+            raise _OutsideError(f"{shown(default)} is not between {low:.10g} and {high:.10g}", "default")
         return default
     declared = parameter.settings().get("default")
     return declared if declared is not None and low <= float(declared) <= high else None
@@ -392,16 +392,16 @@ def _every(parameter: Int | Float, step: Any) -> int:
     A range without steps takes any, as its own kind checks it; whole numbers do so where steps add.
     """
     if isinstance(step, bool) or not isinstance(step, int | float):
-        raise _OutsideError(f"must be a number, not {step!r}", "step")
+        raise _OutsideError(f"must be a number, not {shown(step)}", "step")
     if parameter.step is None:
         return 1
     linear = parameter.sampling == "linear"
     if step <= (0 if linear else 1):
-        raise _OutsideError(f"must be above {0 if linear else 1}, not {step!r}", "step")
+        raise _OutsideError(f"must be above {0 if linear else 1}, not {shown(step)}", "step")
     ratio = step / parameter.step if linear else math.log(step) / math.log(parameter.step)
     if ratio < 0.5 or abs(ratio - round(ratio)) > ROUNDING * max(1.0, ratio):
         relation = "multiple" if linear else "power"
-        raise _OutsideError(f"{step!r} is no {relation} of the declared step {parameter.step!r}", "step")
+        raise _OutsideError(f"{shown(step)} is no {relation} of the declared step {parameter.step!r}", "step")
     return round(ratio)
 
 

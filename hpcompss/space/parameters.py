@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.trial import Value
 
 __all__ = ["Boolean", "Choice", "Condition", "Fixed", "Float", "Int", "Parameter", "parameter_from_json"]
@@ -42,12 +42,12 @@ class Condition:
 
     def __post_init__(self) -> None:
         if not isinstance(self.parent, str):
-            raise InputError(f"a parent is given by its name, not as {self.parent!r}")
+            raise InputError(f"a parent is given by its name, not as {shown(self.parent)}")
         given: Any = _plain(self.values)
         several = hasattr(given, "__iter__") and not isinstance(given, str)
         values = tuple(dict.fromkeys(_plain(each) for each in (given if several else [given])))
         if not values:
-            raise InputError(f"parent_values of {self.parent!r} is empty, so the condition could never hold")
+            raise InputError(f"parent_values of {shown(self.parent)} is empty, so the condition could never hold")
         object.__setattr__(self, "values", values)
 
     def holds(self, configuration: Mapping[str, Value]) -> bool:
@@ -76,7 +76,7 @@ class Parameter(abc.ABC):
         conditions: Sequence[Condition] = (),
     ) -> None:
         if not isinstance(name, str) or not name:
-            raise InputError(f"a parameter's name is a non-empty string, not {name!r}")
+            raise InputError(f"a parameter's name is a non-empty string, not {shown(name)}")
         self.name = name
         if (parent_name is None) != (parent_values is None):
             raise self._error("parent_name and parent_values go together")
@@ -84,7 +84,7 @@ class Parameter(abc.ABC):
         self.conditions: tuple[Condition, ...] = (*conditions, *own)
         for each in self.conditions:
             if not isinstance(each, Condition):
-                raise self._error(f"its conditions must be Condition(parent, values), not {each!r}")
+                raise self._error(f"its conditions must be Condition(parent, values), not {shown(each)}")
 
     @property
     @abc.abstractmethod
@@ -159,7 +159,7 @@ class _Number(Parameter):
         if sampling is None:
             sampling = "linear"
         if not isinstance(sampling, str) or sampling.lower() not in SAMPLINGS:
-            raise self._error(f"unknown sampling {sampling!r}; {nearest(str(sampling), SAMPLINGS)}")
+            raise self._error(f"unknown sampling {shown(sampling)}; {nearest(str(sampling), SAMPLINGS)}")
         self.sampling = sampling.lower()
         low, high, step = self.min_value, self.max_value, self.step
         if not (-LARGEST <= low <= LARGEST and -LARGEST <= high <= LARGEST):
@@ -277,7 +277,7 @@ class Int(_Number):
         except TypeError:
             whole = None
         if whole is None or isinstance(plain, bool):
-            raise self._error(f"{argument} must be a whole number, not {value!r}")
+            raise self._error(f"{argument} must be a whole number, not {shown(value)}")
         return whole
 
     def _number_of_values(self) -> int:
@@ -301,7 +301,7 @@ class Int(_Number):
 
     def index(self, value: Value) -> int:
         if not isinstance(value, int):
-            raise self._error(f"{value!r} is not a whole number")
+            raise self._error(f"{shown(value)} is not a whole number")
         if self.step is None:
             return value - self.min_value
         if self.sampling == "linear":
@@ -389,7 +389,7 @@ class Float(_Number):
                 return float(plain)
             except (TypeError, ValueError, OverflowError):
                 pass
-        raise self._error(f"{argument} must be a number, not {value!r}")
+        raise self._error(f"{argument} must be a number, not {shown(value)}")
 
     def _steps(self) -> int:
         """Returns how many steps fit between the bounds."""
@@ -512,7 +512,7 @@ class Choice(Parameter):
 
     def _of_one_type(self, values: Sequence[Value]) -> tuple[Value, ...]:
         if isinstance(values, str) or not hasattr(values, "__iter__"):
-            raise self._error(f"values must be a list, not {values!r}")
+            raise self._error(f"values must be a list, not {shown(values)}")
         items = [_plain(each) for each in values]
         if not items:
             raise self._error("values is empty: give at least one")
@@ -520,7 +520,7 @@ class Choice(Parameter):
         if types == {int, float}:
             items, types = [math.inf if abs(each) > LARGEST else float(each) for each in items], {float}
         if len(types) > 1 or not types <= {int, float, str, bool}:
-            raise self._error(f"its values must be all int, all float, all str or all bool, not {items!r}")
+            raise self._error(f"its values must be all int, all float, all str or all bool, not {shown(items)}")
         if types == {float} and not all(math.isfinite(float(each)) for each in items):
             raise self._error("its values must be finite")
         return tuple(items)
@@ -546,7 +546,7 @@ class Choice(Parameter):
                 return self.values[self._index[plain]]
             except (KeyError, TypeError):
                 pass
-        raise self._error(f"{value!r} is not one of {list(self.values)!r}")
+        raise self._error(f"{shown(value)} is not one of {list(self.values)!r}")
 
     def settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"values": list(self.values)}
@@ -600,7 +600,7 @@ class Boolean(Parameter):
         plain = _plain(value)
         if isinstance(plain, bool):
             return plain
-        raise self._error(f"{value!r} is neither true nor false")
+        raise self._error(f"{shown(value)} is neither true nor false")
 
     def settings(self) -> dict[str, Any]:
         return {"default": True} if self._default else {}
@@ -632,7 +632,7 @@ class Fixed(Parameter):
         self._value: Value = _plain(value)
         finite = not isinstance(self._value, float) or math.isfinite(self._value)
         if not isinstance(self._value, int | float | str | bool) or not finite:
-            raise self._error(f"its value must be a finite number, a string or a boolean, not {value!r}")
+            raise self._error(f"its value must be a finite number, a string or a boolean, not {shown(value)}")
 
     @property
     def count(self) -> int:
@@ -651,7 +651,7 @@ class Fixed(Parameter):
     def check(self, value: Any) -> Value:
         if type(_plain(value)) is type(self._value) and _plain(value) == self._value:
             return self._value
-        raise self._error(f"it is fixed to {self._value!r}, not {value!r}")
+        raise self._error(f"it is fixed to {self._value!r}, not {shown(value)}")
 
     def settings(self) -> dict[str, Any]:
         return {"value": self._value}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.space.enumeration import Lattice, parents_first
 from hpcompss.space.parameters import Condition, Parameter, parameter_from_json
 from hpcompss.trial import Configuration, Value
@@ -41,7 +41,9 @@ class Space:
         given = tuple(parameters)
         for each in given:
             if not isinstance(each, Parameter):
-                raise InputError(f"a space is made of parameters (Int, Float, Choice, Boolean, Fixed), not {each!r}")
+                raise InputError(
+                    f"a space is made of parameters (Int, Float, Choice, Boolean, Fixed), not {shown(each)}"
+                )
         by_name: dict[str, list[Parameter]] = {}
         for each in given:
             by_name.setdefault(each.name, []).append(each)

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.space.parameters import KINDS, Boolean, Choice, Condition, Fixed, Float, Int, Parameter
 from hpcompss.space.space import Space
 from hpcompss.trial import Configuration, Value
@@ -182,7 +182,7 @@ class HyperParameters:
             InputError: The data has another form, or describes what is no parameter.
         """
         if not isinstance(config, Mapping) or not {"space", "values"} <= set(config):
-            raise InputError(f"a configuration of hp is {{'space': [...], 'values': {{...}}}}, not {config!r}")
+            raise InputError(f"a configuration of hp is {{'space': [...], 'values': {{...}}}}, not {shown(config)}")
         hp = cls()
         hp.space = [_from_config(each) for each in config["space"]]
         hp.values = dict(config["values"])
@@ -302,14 +302,14 @@ def _from_config(entry: Any) -> Parameter:
         raise
     except (LookupError, TypeError) as error:
         raise InputError(
-            f"a parameter reads {{'class_name': 'Int', 'config': {{'name': ..., ...}}}}, not {entry!r}"
+            f"a parameter reads {{'class_name': 'Int', 'config': {{'name': ..., ...}}}}, not {shown(entry)}"
         ) from error
 
 
 def _from_object(found: Any) -> Parameter:
     """Returns an object of KerasTuner's as a parameter."""
     if not hasattr(found, "get_config"):
-        raise InputError(f"merge takes a HyperParameters or a list of parameters, and {found!r} is none")
+        raise InputError(f"merge takes a HyperParameters or a list of parameters, and {shown(found)} is none")
     return _from_config({"class_name": type(found).__name__, "config": found.get_config()})
 
 

@@ -13,6 +13,7 @@ from hpcompss.errors import HpcompssError, InputError
 from hpcompss.loading import import_notes
 from hpcompss.space.space import Space
 from hpcompss.space.tracing import HyperParameters, Killed, discover
+from hpcompss.training.callbacks import error_of_maker
 from hpcompss.training.data import DataSet, load_data_once
 from hpcompss.training.fit_checks import check_fit, check_settings
 from hpcompss.training.fitting import (
@@ -89,7 +90,7 @@ def inspect_model(
     except HpcompssError as error:
         return error
     except Exception as error:
-        return failure_of(error)
+        return error_of_maker(error) or failure_of(error)
 
 
 def _training_metrics(names: Sequence[str]) -> tuple[str, ...]:

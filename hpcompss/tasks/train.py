@@ -19,6 +19,8 @@ from hpcompss.tasks.promote import at_place
 from hpcompss.tasks.suggest import SearchState, suggestion
 from hpcompss.training.callbacks import CurrentTrial
 from hpcompss.training.checkpoint import Checkpoint, CheckpointError, checkpoint_path, read_checkpoint
+from hpcompss.training.data import Examples
+from hpcompss.training.feeding import callable_inputs
 from hpcompss.training.fitting import (
     build_model,
     failure_of,
@@ -174,7 +176,7 @@ def _train_from(
         data = data.open()
         training = data.train if stage.share is None else data.portion(stage.share, job.data.seed)
         model = build_model(keras, hypermodel, hp)
-        if (oversized := job.oversized(model, None if training.is_stream else training.x)) is not None:
+        if (oversized := job.oversized(model, lambda: _sample(keras, job, training))) is not None:
             return oversized
         curves = fit_model(
             *(keras, job, hypermodel, hp, model, training, data.validation),
@@ -214,6 +216,13 @@ def _train_from(
                 # What it was at an earlier stage is not the model of this result.
                 remove_model(path)
     return dataclasses.replace(result, warnings=warnings)
+
+
+def _sample(keras: Any, job: Job, training: Examples) -> Any:
+    """Returns features to call a model with; those of a stream come from a new one, so that training has them all."""
+    if training.is_stream:
+        training = job.load().open().train
+    return callable_inputs(keras, training.batch(1).x)
 
 
 @contextlib.contextmanager

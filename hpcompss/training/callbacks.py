@@ -6,17 +6,18 @@ import contextlib
 import copy
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcompss.errors import InputError, cause_of
+from hpcompss.errors import InputError, cause_of, shown
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.trial import Configuration
 
-__all__ = ["CurrentTrial", "check_callbacks", "made_callbacks", "place_callback", "reading_placed"]
+__all__ = ["CurrentTrial", "check_callbacks", "error_of_maker", "made_callbacks", "place_callback", "reading_placed"]
 
 KEY = "training.callbacks"
 """The setting that names callbacks."""
@@ -93,6 +94,23 @@ def _called(function: Callable[..., Any], hp: HyperParameters, trial: CurrentTri
     return function(**{name: known[name] for name in _wanted(function)})
 
 
+def error_of_maker(error: Exception) -> InputError | None:
+    """Returns what is wrong where a function that makes callbacks raised an error; None where none did."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    lines = [line for _, line in traceback.walk_tb(error.__traceback__)]
+    calls = [number for number, frame in enumerate(frames) if frame.f_code is _called.__code__]
+    if not calls or calls[-1] + 1 >= len(frames):
+        return None
+    function = frames[calls[-1]].f_locals["function"]
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code, line = frames[calls[-1] + 1].f_code, lines[calls[-1] + 1]
+    return InputError(
+        f"the function {name}, which makes callbacks, raised {type(error).__name__}: {error} "
+        f"({code.co_filename}:{line})",
+        key=KEY,
+    )
+
+
 def _wanted(function: Callable[..., Any]) -> list[str]:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     try:
@@ -119,7 +137,7 @@ def check_callbacks(given: Sequence[Any]) -> None:
             _wanted(each)
         elif not isinstance(each, str):
             raise InputError(
-                f"must be Keras callbacks, functions that make them, or file.py:function, not {each!r}", key=KEY
+                f"must be Keras callbacks, functions that make them, or file.py:function, not {shown(each)}", key=KEY
             )
 
 
@@ -146,7 +164,9 @@ def made_callbacks(given: Sequence[Any], hp: HyperParameters, trial: CurrentTria
         else:
             raise InputError(f"{named} is neither a Keras callback nor a function that makes one", key=KEY)
         if wrong := [one for one in returned if not _is_callback(one)]:
-            raise InputError(f"{named} must give Keras callbacks, a list of them or one, not {wrong[0]!r}", key=KEY)
+            raise InputError(
+                f"{named} must give Keras callbacks, a list of them or one, not {shown(wrong[0])}", key=KEY
+            )
         made += returned
     return made
 

@@ -17,7 +17,7 @@ from hpcompss.errors import InputError
 from hpcompss.training.data.streams import RESTARTS, is_stream
 from hpcompss.training.data.trees import is_frame, is_text, kind_of, map_tree
 
-__all__ = ["LARGE", "feed", "feed_evaluation", "needing_whole_epochs"]
+__all__ = ["LARGE", "callable_inputs", "feed", "feed_evaluation", "needing_whole_epochs"]
 
 LARGE = 64 << 20
 """Bytes of data from which on a copy in each worker is worth avoiding. Below it, Keras's own way costs less."""
@@ -59,6 +59,19 @@ def feed_evaluation(keras: Any, arguments: dict[str, Any]) -> None:
     """Does the same with the arguments of ``model.evaluate``."""
     if keras.backend.backend() == "tensorflow":
         _feed(keras, arguments, None if arguments.get("steps") else arguments.get("batch_size") or KERAS_BATCH_SIZE)
+
+
+def callable_inputs(keras: Any, inputs: Any) -> Any:
+    """Returns a few examples as a model can be called with them: text as tensors, frames and sparse rows as arrays."""
+
+    def converted(leaf: Any) -> Any:
+        if keras.backend.backend() == "tensorflow":
+            leaf = _as_tensor(leaf)
+        if is_frame(leaf) or kind_of(leaf) in ("pandas", "polars"):
+            return leaf.to_numpy()
+        return leaf.toarray() if hasattr(leaf, "toarray") else leaf
+
+    return map_tree(converted, inputs)
 
 
 @contextlib.contextmanager

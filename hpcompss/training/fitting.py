@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcompss import progress
-from hpcompss.errors import InputError, nearest
+from hpcompss.errors import InputError, nearest, shown
 from hpcompss.loading import load_attribute
 from hpcompss.space.tracing import HyperParameters
 from hpcompss.training.backends import check_backend, import_keras
@@ -128,7 +128,7 @@ def build_model(keras: Any, hypermodel: ModelBuilder, hp: HyperParameters) -> An
     _restore_shared_layers(keras, hypermodel)
     model = hypermodel.build(hp)
     if not isinstance(model, keras.Model):
-        raise InputError(f"build(hp) must return a Keras model, not {model!r}", key="model")
+        raise InputError(f"build(hp) must return a Keras model, not {shown(model)}", key="model")
     if not model.compiled and not overrides_fit(hypermodel):
         raise InputError("build(hp) must compile the model before it returns it: call model.compile(...)", key="model")
     reset_metrics(keras, model)  # a metric that the user's module holds still has what it has seen of the last model
@@ -616,7 +616,8 @@ def _returned_figures(keras: Any, outcome: Any, curves: Curves) -> dict[str, flo
         return {curves._job.metric: float(outcome)}
     except (TypeError, ValueError):
         raise InputError(
-            f"fit(hp, model, ...) must return what model.fit returns, metrics by name or a number, not {outcome!r}",
+            "fit(hp, model, ...) must return what model.fit returns, metrics by name or a number, not "
+            f"{shown(outcome)}",
             key="model",
         ) from None
 

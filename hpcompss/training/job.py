@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ class Job:
         decided: dict[str, Any] = {name: int(configuration[name]) for name in self.searched}
         return dataclasses.replace(self, **decided, searched=())
 
-    def oversized(self, model: Any, inputs: Any) -> Result | None:
+    def oversized(self, model: Any, sample: Callable[[], Any]) -> Result | None:
         """Returns the result of a trial whose model has too many parameters to be trained, else None.
 
         A model whose parameters exist only once it was called is called with one sample. One that cannot be called so,
@@ -110,13 +110,13 @@ class Job:
 
         Args:
             model: The Keras model.
-            inputs: The features that it is to be trained on.
+            sample: Returns the features of a few examples, as the model is called with them.
         """
         if self.max_parameters is None:
             return None
         with contextlib.suppress(Exception):
             if not model.built:
-                model(_first_sample(inputs))
+                model(sample())
         try:
             count = int(model.count_params())
         except ValueError:
@@ -162,12 +162,3 @@ class Job:
         if self.folds is None or self.fold is None:
             return load_data_once(self.data)
         return load_folds(self.data, self.folds)[self.fold]
-
-
-def _first_sample(inputs: Any) -> Any:
-    """Returns a batch of one of arrays, of lists or mappings of them too."""
-    if isinstance(inputs, Mapping):
-        return {name: _first_sample(each) for name, each in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return [_first_sample(each) for each in inputs]
-    return inputs[:1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from hpcompss.cache_folder import cache_folder
 from hpcompss.errors import InputError
-from hpcompss.training.data.specification import PASSED, PickledFunction, ValidationSplit
+from hpcompss.training.data.specification import PASSED, PickledFunction
 
 __all__ = ["data_section"]
 
@@ -101,7 +101,7 @@ def _is_setting(key: str, value: Any) -> bool:
     if key not in ("train", "validation", "test"):
         return True
     if key == "validation" and isinstance(value, Mapping):
-        return set(value) <= {field.name for field in fields(ValidationSplit)}
+        return all(each is None or isinstance(each, str | int | float) for each in value.values())
     return value is None or isinstance(value, str | int | float)
 
 
