@@ -589,7 +589,7 @@ class Workflow(_Section):
         if self.data is None:
             return None
         settings: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.data.model_dump().items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in vars(self.data).items()
         }
         if isinstance(settings["validation"], dict):
             settings["validation"] = _validation_split(settings["validation"])
@@ -598,6 +598,10 @@ class Workflow(_Section):
     def to_plain(self) -> dict[str, Any]:
         """Returns the settings as plain data, without those at their defaults; a Python object by its name."""
         plain = self.model_dump(exclude_defaults=True)
+        # Objects that are dataclasses would be dumped as what they hold.
+        plain |= {key: value for key in ("model", "function") if (value := getattr(self, key)) is not None}
+        if self.data is not None and self.data.function is not None:
+            plain["data"]["function"] = self.data.function
         return {key: _plain(value) for key, value in plain.items()}
 
     def to_yaml(self) -> str:

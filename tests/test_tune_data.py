@@ -130,3 +130,18 @@ def test_resuming_with_the_same_data_and_with_other(tune, tmp_path, engine):
         hpcompss.resume(tmp_path / "study", trials=2, model=build, data=(X + 1, Y), engine=engine, view=View())
     study = hpcompss.resume(tmp_path / "study", trials=2, model=build, data=(X, Y), engine=engine, view=View())
     assert len(study.trials) == 2
+
+
+def test_resuming_a_study_of_streams_asks_for_them(tune, tmp_path, engine):
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return X[:8], Y[:8]
+
+    tune(build, Batches(), validation_data=(X[:8], Y[:8]))
+    with pytest.raises(InputError, match=r"begun in Python with streams: go on there with .*, data=\.\.\.\)"):
+        hpcompss.resume(tmp_path / "study", trials=2, model=build, engine=engine, view=View())
