@@ -132,19 +132,21 @@ def _family(process: int) -> list[int]:
     found = [process]
     for each in found:
         try:
-            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-            for task in Path(f"/proc/{each}/task").iterdir():
-                children += (task / "children").read_text().split()
+            tasks = [(task / "children").read_text().split() for task in Path(f"/proc/{each}/task").iterdir()]
         except OSError:
             continue
-        found += [int(child) for child in children if int(child) not in found]
+        found += [int(child) for children in tasks for child in children if int(child) not in found]
     return found
 
 
 def _private(process: int) -> int:
+    """Returns a process's private memory in bytes, 0 for a copy of this one that is about to start another program."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
+        return 0
+    if process != os.getpid() and command == Path("/proc/self/cmdline").read_bytes():
         return 0
     fields = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
     return 1024 * int(fields.get("Anonymous", 0))

@@ -780,7 +780,7 @@ def test_best(command, study):
     result = json.loads(output)
     assert status == 0
     assert result["best"]["value"] == 0.25
-    assert set(result) == {"metric", "direction", "best", "test", "model", "ensemble"}
+    assert set(result) == {"metric", "direction", "best", "test", "model", "ensemble", "notes"}
 
 
 def test_export_as_a_table(command, study):

@@ -160,5 +160,5 @@ def _stream(keras: Any, parts: tuple[Any, ...], batch_size: int, shuffle: Any) -
 
     options = tensorflow.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
-    batches = rows.map(batch, num_parallel_calls=tensorflow.data.AUTOTUNE).prefetch(2).with_options(options)
+    batches = rows.map(batch).prefetch(2).with_options(options)
     return batches.apply(tensorflow.data.experimental.assert_cardinality(-(-len(numbers) // batch_size)))
