@@ -161,7 +161,8 @@ def _parcel_of(data: DataSpecification) -> tuple[Path, Parcel] | HpcompssError:
     files = [*entry.files, DESCRIPTION]
     sizes = {name: (entry.path / name).stat().st_size for name in files}
     digest = _digest_of_files(entry.path, files)
-    parcel = Parcel(f"{FETCHED}/{digest}", digest, sizes, data.source_description)
+    what = data.source_description if data.path is None else f"the data {data.path}"
+    parcel = Parcel(f"{FETCHED}/{digest}", digest, sizes, what)
     if data.path is None:
         return entry.path, parcel
     return entry.path, dataclasses.replace(parcel, path=str(data.path), stamp=_stamp(Path(data.path)))
