@@ -107,9 +107,10 @@ def test_prints_one_line_a_trial_and_nothing_of_keras(finished: tuple[Path, str,
     folder, output, errors = finished
     assert errors == ""
     lines = output.splitlines()
-    assert lines[:2] == [
-        "reading the data and finding the space of the model ...",
+    assert lines[:3] == [
+        "reading the data ...",
         "data: digits: 160 train, 40 validation, 360 test; 8 x 8 x 1 float32; 10 classes",
+        "finding the space of the model ...",
     ]
     best = Study.load(folder).best
     trials = [line for line in lines if line.startswith("trial ")]
