@@ -241,7 +241,7 @@ def test_a_space_that_the_workflow_gets_wrong(cli: CommandLine) -> None:
     for setting, said in {
         "search.space.unit.fixed=4": "search.space.unit: the space has no parameter 'unit'; did you mean 'units'?",
         "search.space.units.max_value=20": "search.space.units.max_value: 20 is outside the declared range",
-        "training.batch_size={choice: [1, 2]}": "training.batch_size: fit(hp, model, *args, **kwargs) passes 'batch_size'",
+        "training.batch_size={choice: [1, 2]}": "training.batch_size: fit(hp, model, *args, **kwargs) passes",
     }.items():
         _, errors = cli("run", file, "--study", "wrong", "--set", setting, status=2)
         assert f"hpcompss: --set {setting}: {said}" in errors
