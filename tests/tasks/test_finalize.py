@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,13 @@ def test_a_refit_trains_for_as_many_epochs_as_counted(
 ) -> None:
     epochs: list[int] = []
     fit = keras.Model.fit
-    monkeypatch.setattr(
-        keras.Model, "fit", lambda *args, **kwargs: epochs.append(kwargs["epochs"]) or fit(*args, **kwargs)
-    )
+
+    @functools.wraps(fit)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        epochs.append(kwargs["epochs"])
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
     finalize(make_job(epochs=5), 0, CONFIGURATION, 2, tmp_path, True)
     finalize(make_job(epochs=3), 0, CONFIGURATION, None, tmp_path, True)
     assert epochs == [2, 3]
