@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -319,6 +320,7 @@ def test_further_arguments_reach_fit(keras: Any, monkeypatch: pytest.MonkeyPatch
     given: dict[str, Any] = {}
     keras_fit = keras.Model.fit
 
+    @functools.wraps(keras_fit)
     def noting(*args: Any, **kwargs: Any) -> Any:
         given.update(kwargs)
         return keras_fit(*args, **kwargs)
