@@ -119,7 +119,6 @@ def _as_tensor(leaf: Any) -> Any:
         if not types <= {"object", "str", "string", "String"}:
             return leaf
         array = leaf.to_numpy()
-        array = array.astype(object) if array.dtype.kind == "O" else array
     if not is_text(array):
         return leaf
     import tensorflow
