@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,18 @@ def keras(keras_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         from hpcompss.training.fitting import _import_keras
 
         return _import_keras()
+
+
+@pytest.fixture
+def fit_epochs(keras: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ``epochs`` that each call of Keras's ``fit`` was given."""
+    epochs: list[int] = []
+    fit = keras.Model.fit
+
+    @functools.wraps(fit)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        epochs.append(kwargs["epochs"])
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
+    return epochs

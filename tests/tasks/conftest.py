@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.keras_jobs import keras, keras_cache
+from tests.keras_jobs import fit_epochs, keras, keras_cache
 
-__all__ = ["keras", "keras_cache"]
+__all__ = ["fit_epochs", "keras", "keras_cache"]

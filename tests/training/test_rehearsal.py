@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -166,20 +165,9 @@ def test_an_objective_of_the_training_data_is_warned_of(keras: Any) -> None:
     assert warning.startswith("accuracy is measured on the training data, where a model that overfits does best")
 
 
-def test_a_refit_of_two_phases_trains_both_as_the_trial_did(
-    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    epochs: list[int] = []
-    fit = keras.Model.fit
-
-    @functools.wraps(fit)
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        epochs.append(kwargs["epochs"])
-        return fit(*args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "fit", noting)
+def test_a_refit_of_two_phases_trains_both_as_the_trial_did(keras: Any, tmp_path: Path, fit_epochs: list[int]) -> None:
     scores = finalize(fit_job("TwoPhases", epochs=2, **REFITTED), 0, {"units": 4}, 3, tmp_path, True)
-    assert isinstance(scores, Scores) and epochs == [2, 2]
+    assert isinstance(scores, Scores) and fit_epochs == [2, 2]
 
 
 @pytest.mark.parametrize(
